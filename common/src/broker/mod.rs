@@ -1,0 +1,138 @@
+//! A RabbitMQ connection that is kept up.
+//!
+//! [`connect`] gives a [`Broker`] handle and a [`Supervisor`], whose `run` owns the connection: it connects, watches,
+//! and connects again with a jittered backoff. Users take the current [`Link`], open channels on it, and learn from
+//! [`Link::lost`] that everything on it is gone.
+
+mod supervisor;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use lapin::{Channel, uri::AMQPUri};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+pub use self::supervisor::Supervisor;
+use crate::config::{self, Secret};
+
+/// How long one request to the broker may take. It answers in milliseconds; a queue's declaration on a loaded
+/// cluster may take a second or two.
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why the broker could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no connection at the moment.
+    #[error("RabbitMQ cannot be reached")]
+    Down,
+    /// It did not answer within [`REQUEST_TIMEOUT`].
+    #[error("RabbitMQ did not answer within {} s", REQUEST_TIMEOUT.as_secs())]
+    Timeout,
+    /// It answered with an error, or the connection broke.
+    #[error("RabbitMQ: {0}")]
+    Broker(#[from] lapin::Error),
+}
+
+impl Error {
+    /// The reply code of an AMQP error, such as 404 for a queue that is not there.
+    pub fn reply_code(&self) -> Option<u16> {
+        match self {
+            Self::Broker(error) => match error.kind() {
+                lapin::ErrorKind::ProtocolError(error) => Some(error.get_id()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// One connection, for as long as it lasts.
+#[derive(Debug)]
+pub struct Link {
+    connection: lapin::Connection,
+    lost: CancellationToken,
+}
+
+impl Link {
+    /// Opens a channel.
+    pub async fn channel(&self) -> Result<Channel, Error> {
+        within(self.connection.create_channel()).await
+    }
+
+    /// Completes when the connection is gone, and with it every channel and unacknowledged delivery.
+    pub async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    /// Whether the broker has stopped taking what this connection publishes (memory or disk alarm).
+    pub fn blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+}
+
+/// A handle on a connection that is kept up.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    link: watch::Receiver<Option<Arc<Link>>>,
+}
+
+impl Broker {
+    /// The current connection, waiting for one at most [`REQUEST_TIMEOUT`].
+    pub async fn link(&self) -> Result<Arc<Link>, Error> {
+        let mut link = self.link.clone();
+        let up = link.wait_for(Option::is_some);
+        match tokio::time::timeout(REQUEST_TIMEOUT, up).await {
+            Ok(Ok(link)) => link.clone().ok_or(Error::Down),
+            Ok(Err(_)) | Err(_) => Err(Error::Down),
+        }
+    }
+
+    /// Whether there is a connection at the moment.
+    pub fn is_up(&self) -> bool {
+        self.link.borrow().is_some()
+    }
+}
+
+/// Prepares a connection to `url`, shown in RabbitMQ's management as `name`. Nothing happens until the supervisor
+/// runs.
+pub fn connect(url: &Secret, name: &str) -> Result<(Broker, Supervisor), config::Error> {
+    let uri = parse(url)?;
+    let (sender, link) = watch::channel(None);
+    Ok((Broker { link }, Supervisor::new(uri, name.to_owned(), sender)))
+}
+
+/// Reads an AMQP URL as users mean it: without a vhost, or with the bare slash that ends a host, it is the default
+/// one, `/`. (The URI specification has the bare slash name the vhost with the empty name, which nobody has.)
+pub fn parse(url: &Secret) -> Result<AMQPUri, config::Error> {
+    let mut uri: AMQPUri = url
+        .expose()
+        .parse()
+        .map_err(|error: String| config::Error::key("rabbitmq.url", error))?;
+    if uri.vhost.is_empty() {
+        uri.vhost = "/".into();
+    }
+    Ok(uri)
+}
+
+/// Awaits one request to the broker, for [`REQUEST_TIMEOUT`] at most.
+pub async fn within<T>(request: impl Future<Output = lapin::Result<T>>) -> Result<T, Error> {
+    tokio::time::timeout(REQUEST_TIMEOUT, request)
+        .await
+        .map_err(|_| Error::Timeout)?
+        .map_err(Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_slash_is_the_default_vhost() {
+        let vhost = |url: &str| parse(&Secret::from(url)).unwrap().vhost;
+        assert_eq!(vhost("amqp://u:p@localhost:5672/"), "/");
+        assert_eq!(vhost("amqp://u:p@localhost:5672"), "/");
+        assert_eq!(vhost("amqp://u:p@localhost:5672/%2f"), "/");
+        assert_eq!(vhost("amqp://u:p@localhost:5672/mine"), "mine");
+        assert!(parse(&Secret::from("nonsense")).is_err());
+    }
+}

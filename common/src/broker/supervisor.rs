@@ -1,0 +1,104 @@
+//! The task that keeps a connection up.
+
+use std::{sync::Arc, time::Duration};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use futures::StreamExt as _;
+use lapin::{Connection, ConnectionProperties, uri::AMQPUri};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::{Link, REQUEST_TIMEOUT, within};
+
+/// A hung program's deliveries come free after two missed heartbeats of this many seconds.
+const HEARTBEAT_SECONDS: u16 = 3;
+/// Events name most losses at once; this finds the rest.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
+
+/// Owns a connection. Nothing is connected unless it runs.
+#[derive(Debug)]
+pub struct Supervisor {
+    uri: AMQPUri,
+    name: String,
+    link: watch::Sender<Option<Arc<Link>>>,
+}
+
+impl Supervisor {
+    pub(super) fn new(mut uri: AMQPUri, name: String, link: watch::Sender<Option<Arc<Link>>>) -> Self {
+        uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+        Self { uri, name, link }
+    }
+
+    /// Keeps the connection up until `stop`, then closes it.
+    pub async fn run(self, stop: CancellationToken) {
+        while !stop.is_cancelled() {
+            let Some(connection) = stop.run_until_cancelled(self.connected()).await else {
+                return;
+            };
+            info!(connection = self.name, "connected to RabbitMQ");
+            let mut events = connection.events_listener().boxed();
+            let link = Arc::new(Link {
+                connection,
+                lost: CancellationToken::new(),
+            });
+            self.link.send_replace(Some(Arc::clone(&link)));
+
+            while link.connection.status().connected() {
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    event = events.next() => match event {
+                        Some(lapin::Event::Error(error)) => warn!(connection = self.name, %error, "RabbitMQ reported an error"),
+                        Some(lapin::Event::ConnectionBlocked(reason)) => warn!(connection = self.name, reason, "RabbitMQ blocks publishing"),
+                        Some(lapin::Event::ConnectionUnblocked) => info!(connection = self.name, "RabbitMQ takes messages again"),
+                        _ => {}
+                    },
+                    () = tokio::time::sleep(CHECK_EVERY) => {}
+                }
+            }
+
+            self.link.send_replace(None);
+            link.lost.cancel();
+            if stop.is_cancelled() {
+                // What is not closed in time is closed by the process's end.
+                let _ = within(link.connection.close(200, "stopping".into())).await;
+            } else {
+                warn!(connection = self.name, "lost the connection to RabbitMQ");
+            }
+        }
+    }
+
+    async fn connected(&self) -> Connection {
+        let mut backoff = backoff();
+        let mut said = false;
+        loop {
+            let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
+            let attempt = Connection::connect_uri(self.uri.clone(), properties);
+            match tokio::time::timeout(REQUEST_TIMEOUT, attempt).await {
+                Ok(Ok(connection)) => return connection,
+                // One line an outage, not one an attempt.
+                Ok(Err(error)) if !said => {
+                    warn!(connection = self.name, %error, "cannot connect to RabbitMQ; trying on")
+                }
+                Err(_) if !said => warn!(connection = self.name, "RabbitMQ does not answer; trying on"),
+                Ok(Err(_)) | Err(_) => {}
+            }
+            said = true;
+            let pause = match backoff.next() {
+                Some(pause) => pause,
+                None => continue,
+            };
+            tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// 50 ms, doubling to 2 s, jittered, for ever: the broker is back in service within seconds of its own return.
+fn backoff() -> backon::ExponentialBackoff {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(50))
+        .with_max_delay(Duration::from_secs(2))
+        .with_jitter()
+        .without_max_times()
+        .build()
+}

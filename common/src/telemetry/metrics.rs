@@ -1,0 +1,80 @@
+//! Metrics: OpenTelemetry instruments, read out as Prometheus text.
+
+use opentelemetry::metrics::{Meter, MeterProvider as _};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::{Registry, TextEncoder};
+
+/// Why metrics could not be set up or read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The exporter refused its configuration.
+    #[error("metrics: {0}")]
+    Exporter(#[from] opentelemetry_sdk::error::OTelSdkError),
+    /// The text could not be written.
+    #[error("metrics: {0}")]
+    Encode(#[from] prometheus::Error),
+}
+
+/// A program's instruments, and their text. A value and no global, so that two programs can share a process.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    provider: SdkMeterProvider,
+    registry: Registry,
+}
+
+impl Metrics {
+    /// An empty set. Instruments made from [`Metrics::meter`] show up under the names they were given: no unit or
+    /// scope is added, only `_total` to counters.
+    pub fn new() -> Result<Self, Error> {
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .without_units()
+            .without_target_info()
+            .scope_info_enabled(false)
+            .build()?;
+        Ok(Self {
+            provider: SdkMeterProvider::builder().with_reader(exporter).build(),
+            registry,
+        })
+    }
+
+    /// Where instruments are made.
+    pub fn meter(&self) -> Meter {
+        self.provider.meter("jalur")
+    }
+
+    /// The Prometheus text of everything.
+    pub fn render(&self) -> Result<String, Error> {
+        Ok(TextEncoder::new().encode_to_string(&self.registry.gather())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::KeyValue;
+
+    use super::*;
+
+    #[test]
+    fn instruments_show_under_their_own_names() {
+        let metrics = Metrics::new().unwrap();
+        metrics
+            .meter()
+            .u64_counter("jalur_messages")
+            .build()
+            .add(2, &[KeyValue::new("outcome", "stored")]);
+        metrics
+            .meter()
+            .f64_histogram("jalur_commit_duration_seconds")
+            .with_unit("s")
+            .build()
+            .record(0.5, &[]);
+        let text = metrics.render().unwrap();
+        assert!(
+            text.contains(r#"jalur_messages_total{outcome="stored"} 2"#),
+            "{text}"
+        );
+        assert!(text.contains("jalur_commit_duration_seconds_count 1"), "{text}");
+    }
+}

@@ -1,0 +1,1 @@
+//! The ingest daemon of Jalur.

@@ -1,0 +1,3 @@
+drop table assignments;
+drop table daemons;
+drop table fleet;
