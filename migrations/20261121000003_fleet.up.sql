@@ -1,9 +1,9 @@
 -- The fleet's change counter. A row and not a sequence: its lock hands revisions out in commit order.
 -- The epoch tells revisions of this history from those of a database that was restored from a backup.
 create table fleet (
-    only     boolean primary key default true check (only),
-    epoch    uuid not null default gen_random_uuid(),
-    revision bigint not null default 0
+    singleton boolean primary key default true check (singleton),
+    epoch     uuid not null default gen_random_uuid(),
+    revision  bigint not null default 0
 );
 insert into fleet default values;
 

@@ -1,1 +1,31 @@
-//! The control plane of Jalur.
+//! The control plane of Jalur: tenants, identity, publishing, reading, and the fleet's assignment.
+//!
+//! A request enters through [`gateway`], which knows gRPC and REST from the same protos and asks [`identity`] who is
+//! calling. The handlers in `grpc` hand it to `tenants` or `messages`; their state is PostgreSQL, their queues are
+//! declared and published to by `broker`. What changes there reaches the daemons through `fleet`: a round assigns
+//! lanes, a watch stream per daemon carries the differences, and what the daemons report back says what is applied.
+//!
+//! Any number of control planes can run on one database: none of them holds state that another needs.
+
+mod app;
+mod broker;
+mod cli;
+mod config;
+mod error;
+mod fleet;
+pub mod gateway;
+mod grpc;
+pub mod identity;
+mod messages;
+pub mod migrations;
+mod telemetry;
+mod tenants;
+
+use std::{ffi::OsString, process::ExitCode};
+
+pub use self::config::Config;
+
+/// Runs the program: `args` as `main` gets them, the name first.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    cli::main(args)
+}

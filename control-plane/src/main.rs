@@ -1,3 +1,5 @@
-//! The program.
+//! The control plane's program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    control_plane::main(std::env::args_os())
+}

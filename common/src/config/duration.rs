@@ -11,10 +11,11 @@ pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S:
 
 /// Reads `30s`.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    humantime::parse_duration(&text).map_err(|error| {
-        D::Error::custom(format!(
-            "{text:?} is no duration such as \"30s\" or \"5m\": {error}"
-        ))
-    })
+    parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+/// Reads `30s`; the error says what would do.
+pub fn parse(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{text:?} is no duration such as \"30s\" or \"5m\": {error}"))
 }

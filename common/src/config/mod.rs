@@ -21,6 +21,8 @@ pub const PREFIX: &str = "JALUR_";
 const RESERVED: &[&str] = &[
     "JALUR_CONFIG",
     "JALUR_SERVICES",
+    "JALUR_POSTGRES_IMAGE",
+    "JALUR_RABBITMQ_IMAGE",
     "JALUR_URL",
     "JALUR_GRPC",
     "JALUR_ADMIN_TOKEN",

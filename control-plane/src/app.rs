@@ -1,0 +1,198 @@
+//! The whole program: what is built, in which order it stops.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use common::{admin, admin::Readiness, broker, broker::Broker, database, shutdown, telemetry::Metrics};
+use proto::v1::{
+    fleet_service_server::{FleetServiceServer, SERVICE_NAME as FLEET},
+    message_service_server::{MessageServiceServer, SERVICE_NAME as MESSAGES},
+    tenant_service_server::{SERVICE_NAME as TENANTS, TenantServiceServer},
+};
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic::{
+    service::Routes,
+    transport::{Server, server::TcpIncoming},
+};
+use tonic_health::ServingStatus;
+use tracing::{info, warn};
+
+use crate::{
+    broker::{Publisher, Queues},
+    config::Config,
+    fleet::{Changes, Fleet, assigner, watch::Watch},
+    gateway::{self, Front},
+    grpc::{FleetApi, MessageApi, TenantApi},
+    identity::Keys,
+    messages::{Publishing, Reading},
+    migrations,
+    telemetry::{Gauges, Instruments},
+    tenants::{Tenants, reconciler},
+};
+
+/// How many requests one connection may have in the air: HTTP/2 clients share one for everything.
+const CONCURRENT_STREAMS_MAX: u32 = 1_000;
+/// A client that is gone without a word is noticed after this and as much again.
+const KEEPALIVE: Duration = Duration::from_secs(20);
+
+/// Runs until a signal.
+pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal().context("cannot listen for signals")?;
+    let listener = bind("listen", &config.listen).await?;
+    let admin_listener = bind("admin", &config.admin).await?;
+    let metrics = Metrics::new()?;
+    let meter = metrics.meter();
+    let pool = database::pool(&config.database, "jalur control-plane")?;
+    // Two connections: what declares and counts never waits behind what publishes.
+    let (queues, queues_supervisor) = broker::connect(&config.rabbitmq.url, "jalur control-plane queues")?;
+    let (publishing, publishing_supervisor) =
+        broker::connect(&config.rabbitmq.url, "jalur control-plane publishing")?;
+
+    let instruments = Instruments::new(&meter);
+    let changes = Changes::new();
+    let queues_broker = queues.clone();
+    let queues = Queues::new(queues, config.rabbitmq.queue_type);
+    let tenants = Tenants {
+        pool: pool.clone(),
+        queues: queues.clone(),
+        fleet: Fleet::new(pool.clone(), changes.clone()),
+        propagation: instruments.propagation.clone(),
+    };
+    let publish = Publishing {
+        tenants: tenants.clone(),
+        publisher: Publisher::new(publishing.clone()),
+        message_bytes_max: config.limits.message_bytes,
+        messages: instruments.messages.clone(),
+    };
+    let reading = Reading {
+        pool: pool.clone(),
+        tenants: tenants.clone(),
+    };
+    let watch = Watch {
+        pool: pool.clone(),
+        changes: changes.clone(),
+        stop: stop.clone(),
+    };
+    let keys = Keys::new(
+        config.auth.secret.expose(),
+        &config.auth.issuer,
+        &config.auth.audience,
+    );
+
+    // What requests need outlives them: it stops once the last one is answered.
+    let background = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    tasks.spawn(queues_supervisor.run(background.clone()));
+    tasks.spawn(publishing_supervisor.run(background.clone()));
+    tasks.spawn(changes.clone().run(pool.clone(), background.clone()));
+    tasks.spawn(assigner::run(pool.clone(), changes, background.clone()));
+    tasks.spawn(reconciler::run(tenants.clone(), background.clone()));
+    let gauges = Gauges::new(&meter, pool.clone(), queues, config.metrics.per_tenant);
+    tasks.spawn(gauges.run(config.depth_interval, background.clone()));
+
+    let readiness = readiness(pool.clone(), queues_broker, publishing);
+    let admin = tokio::spawn(admin::serve(
+        admin_listener,
+        readiness,
+        metrics,
+        background.clone(),
+    ));
+
+    let body_bytes = config.limits.body_bytes;
+    let grpc = Routes::new(
+        TenantServiceServer::new(TenantApi {
+            tenants,
+            workers: config.workers,
+        })
+        .max_decoding_message_size(body_bytes),
+    )
+    .add_service(
+        MessageServiceServer::new(MessageApi {
+            publishing: publish,
+            reading,
+        })
+        .max_decoding_message_size(body_bytes),
+    )
+    .add_service(FleetServiceServer::new(FleetApi { watch }));
+    let (health, health_service) = tonic_health::server::health_reporter();
+    for service in [TENANTS, MESSAGES, FLEET] {
+        health.set_service_status(service, ServingStatus::Serving).await;
+    }
+    let grpc = grpc
+        .add_service(health_service)
+        .add_service(reflection().build_v1().context("reflection")?)
+        .add_service(reflection().build_v1alpha().context("reflection")?);
+    let router = gateway::router(Front::new(grpc, keys, body_bytes, &meter));
+
+    info!(listen = %listener.local_addr()?, "serving gRPC and REST");
+    let deadline = stop.clone();
+    let serving = Server::builder()
+        .accept_http1(true)
+        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .tcp_nodelay(true)
+        .add_routes(Routes::from(router))
+        .serve_with_incoming_shutdown(
+            TcpIncoming::from(listener).with_nodelay(Some(true)),
+            stop.cancelled_owned(),
+        );
+    let late = async {
+        deadline.cancelled().await;
+        tokio::time::sleep(config.shutdown.grace).await;
+    };
+    tokio::select! {
+        served = serving => served.context("serving failed")?,
+        () = late => warn!("requests are still running after {:?}; ending them", config.shutdown.grace),
+    }
+    background.cancel();
+    tasks.close();
+    let ended = async {
+        tasks.wait().await;
+        pool.close().await;
+        admin.await
+    };
+    match tokio::time::timeout(config.shutdown.grace, ended).await {
+        Ok(admin) => admin?.context("the admin listener failed")?,
+        Err(_) => warn!("background work did not end in time"),
+    }
+    info!("stopped");
+    Ok(())
+}
+
+/// What reflection tells: our services, health, and itself.
+fn reflection() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+}
+
+async fn bind(key: &str, address: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} (configuration key {key})"))
+}
+
+fn readiness(pool: PgPool, queues: Broker, publishing: Broker) -> Readiness {
+    Readiness::new(move || {
+        let (pool, queues, publishing) = (pool.clone(), queues.clone(), publishing.clone());
+        async move {
+            if !queues.is_up() || !publishing.is_up() {
+                return Err("waiting for RabbitMQ".into());
+            }
+            let version = sqlx::query_scalar::<_, Option<i64>>(
+                "select max(version) from _sqlx_migrations where success",
+            );
+            match version.fetch_one(&pool).await {
+                Ok(Some(version)) if version >= migrations::newest() => Ok(()),
+                Ok(_) => Err("waiting for the schema: run `control-plane migrate up`".into()),
+                Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {
+                    Err("waiting for the schema: run `control-plane migrate up`".into())
+                }
+                Err(error) => Err(format!("waiting for PostgreSQL: {error}")),
+            }
+        }
+    })
+}

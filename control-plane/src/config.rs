@@ -1,0 +1,163 @@
+//! What can be configured.
+
+use std::time::Duration;
+
+use common::config::{Database, Error, Log, Metrics, Rabbitmq, Secret, Shutdown, duration, validate_url};
+use serde::{Deserialize, Serialize};
+
+/// The control plane's configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where gRPC and REST are served, as `host:port`.
+    pub listen: String,
+    /// Where `/livez`, `/readyz` and `/metrics` are served, as `host:port`.
+    pub admin: String,
+    /// How many workers a new tenant has, 1 to 256.
+    pub workers: i32,
+    /// Who may call.
+    pub auth: Auth,
+    /// Where the state is.
+    pub database: Database,
+    /// Where the queues are.
+    pub rabbitmq: Rabbitmq,
+    /// How much one request may hold.
+    pub limits: Limits,
+    /// What is measured.
+    pub metrics: Metrics,
+    /// How often queue depths are read for `/metrics`.
+    #[serde(with = "duration")]
+    pub depth_interval: Duration,
+    /// How it logs.
+    pub log: Log,
+    /// How it stops.
+    pub shutdown: Shutdown,
+}
+
+/// Which tokens are believed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Auth {
+    /// The HS256 key, 32 bytes at least.
+    pub secret: Secret,
+    /// The `iss` that tokens must have.
+    pub issuer: String,
+    /// The `aud` that tokens must have.
+    pub audience: String,
+}
+
+/// How much one request may hold.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// The largest body of one message, in bytes. The same for control planes and daemons.
+    pub message_bytes: usize,
+    /// The largest request, in bytes.
+    pub body_bytes: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".into(),
+            admin: "127.0.0.1:9090".into(),
+            workers: 3,
+            auth: Auth::default(),
+            database: Database::default(),
+            rabbitmq: Rabbitmq::default(),
+            limits: Limits::default(),
+            metrics: Metrics::default(),
+            depth_interval: Duration::from_secs(5),
+            log: Log::default(),
+            shutdown: Shutdown::default(),
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            secret: Secret::default(),
+            issuer: "jalur".into(),
+            audience: "jalur".into(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 1 << 20,
+            body_bytes: 16 << 20,
+        }
+    }
+}
+
+/// A key that anyone could guess by trying is no key.
+const SECRET_BYTES_MIN: usize = 32;
+
+impl common::config::Config for Config {
+    const SECRETS: &[&str] = &["auth.secret", "database.url", "rabbitmq.url"];
+
+    fn validate(&self) -> Result<(), Error> {
+        if !(1..=256).contains(&self.workers) {
+            return Err(Error::key(
+                "workers",
+                format!("is to be 1 to 256, not {}", self.workers),
+            ));
+        }
+        if self.database.max_connections < 4 {
+            return Err(Error::key("database.max_connections", "is to be 4 at least"));
+        }
+        if !(1..=64 << 20).contains(&self.limits.message_bytes) {
+            return Err(Error::key(
+                "limits.message_bytes",
+                "is to be 1 to 67108864 (64 MiB)",
+            ));
+        }
+        if !(self.limits.message_bytes..=256 << 20).contains(&self.limits.body_bytes) {
+            let message = "is to be at least limits.message_bytes and at most 268435456 (256 MiB)";
+            return Err(Error::key("limits.body_bytes", message));
+        }
+        if self.depth_interval < Duration::from_millis(100) {
+            return Err(Error::key("depth_interval", "is to be 100ms at least"));
+        }
+        Ok(())
+    }
+}
+
+impl Config {
+    /// What `serve` needs.
+    pub(crate) fn check_serve(&self) -> Result<(), Error> {
+        self.check_database()?;
+        validate_url("rabbitmq.url", &self.rabbitmq.url, &["amqp", "amqps"])?;
+        common::broker::parse(&self.rabbitmq.url)?;
+        self.check_auth()
+    }
+
+    /// What `migrate` needs.
+    pub(crate) fn check_database(&self) -> Result<(), Error> {
+        validate_url("database.url", &self.database.url, &["postgres", "postgresql"])?;
+        common::database::options(&self.database, "check").map(drop)
+    }
+
+    /// What `token` needs.
+    pub(crate) fn check_auth(&self) -> Result<(), Error> {
+        let bytes = self.auth.secret.expose().len();
+        if bytes < SECRET_BYTES_MIN {
+            let message = format!(
+                "is to be {SECRET_BYTES_MIN} bytes at least, not {bytes}; `openssl rand -hex 32` makes one; set it in the file, as JALUR_AUTH__SECRET or as JALUR_AUTH__SECRET_FILE"
+            );
+            return Err(Error::key("auth.secret", message));
+        }
+        for (key, value) in [
+            ("auth.issuer", &self.auth.issuer),
+            ("auth.audience", &self.auth.audience),
+        ] {
+            if value.is_empty() {
+                return Err(Error::key(key, "is not to be empty"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,88 @@
+//! What can go wrong for a caller, and the one table of what each is on the wire.
+
+use common::{broker, id::TenantId};
+use tonic::{Code, Status};
+use tracing::error;
+
+/// Why a call failed. The text is for the caller: what was wrong and what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// A field will not do.
+    #[error("{field}: {message}")]
+    Invalid { field: String, message: String },
+    /// A field holds too much.
+    #[error("{field}: {message}")]
+    TooLarge { field: String, message: String },
+    /// No living tenant has that id.
+    #[error("tenant {0} does not exist")]
+    NoTenant(TenantId),
+    /// Something is there already.
+    #[error("{0}")]
+    Exists(String),
+    /// It cannot be done now; trying again will do it.
+    #[error("{0}")]
+    Unavailable(String),
+    /// PostgreSQL failed.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// RabbitMQ failed.
+    #[error("{0}; try again")]
+    Broker(#[from] broker::Error),
+}
+
+impl Error {
+    pub(crate) fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Invalid {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Invalid { .. } => Code::InvalidArgument,
+            Self::TooLarge { .. } => Code::ResourceExhausted,
+            Self::NoTenant(_) => Code::NotFound,
+            Self::Exists(_) => Code::AlreadyExists,
+            Self::Unavailable(_) | Self::Broker(_) => Code::Unavailable,
+            Self::Database(error) if is_outage(error) => Code::Unavailable,
+            Self::Database(_) => Code::Internal,
+        }
+    }
+}
+
+/// Whether PostgreSQL could not be reached, or could not take more, as opposed to our asking it something wrong.
+fn is_outage(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_)
+        | sqlx::Error::Tls(_)
+        | sqlx::Error::PoolTimedOut
+        | sqlx::Error::PoolClosed
+        | sqlx::Error::WorkerCrashed => true,
+        // Connection lost, insufficient resources, operator intervention, lock not available, and the timeouts.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            ["08", "53", "57", "55P03", "40"]
+                .iter()
+                .any(|class| code.starts_with(class))
+        }),
+        _ => false,
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let code = error.code();
+        let message = match &error {
+            Error::Database(cause) if code == Code::Unavailable => {
+                error!(%cause, "PostgreSQL could not do what a call needed");
+                "PostgreSQL cannot be reached or is busy; try again".to_owned()
+            }
+            Error::Database(cause) => {
+                error!(%cause, "PostgreSQL refused what a call needed");
+                "something went wrong here; the log says what".to_owned()
+            }
+            error => error.to_string(),
+        };
+        Self::new(code, message)
+    }
+}

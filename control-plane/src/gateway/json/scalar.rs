@@ -1,0 +1,66 @@
+//! Single values: as JSON writes them in a body, and as text in a path or a query.
+
+use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, MessageDescriptor, Value};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{Error, Integer, Shape, word, words};
+
+/// Reads a field from a path or a query, where everything is text.
+pub(in super::super) fn from_text(field: &FieldDescriptor, text: &str) -> Result<Value, Error> {
+    let read = match Shape::of(field) {
+        Shape::Bool => boolean(text),
+        Shape::Integer(width) => integer(width, text),
+        Shape::Text => Ok(Value::String(text.to_owned())),
+        Shape::Enum(descriptor) => enumeration(&descriptor, text),
+        Shape::Time(descriptor) => timestamp(&descriptor, text),
+        Shape::Json(_) | Shape::Message(_) | Shape::Unsupported => Err("given in a body only".to_owned()),
+    };
+    read.map_err(|wanted| Error::unexpected(field, &wanted, &format!("{text:?}")).within(field.name()))
+}
+
+/// What reading a value answers: it, or what it may be.
+pub(super) type Read = Result<Value, String>;
+
+pub(super) fn boolean(text: &str) -> Read {
+    text.parse()
+        .map(Value::Bool)
+        .map_err(|_| "true or false".to_owned())
+}
+
+/// Digits, with a minus at most: `1e3` and `1.0` are no integers, as a person who sends them may expect otherwise.
+pub(super) fn integer(width: Integer, text: &str) -> Read {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err("an integer".to_owned());
+    }
+    let (value, range) = match width {
+        Integer::I32 => (
+            text.parse().map(Value::I32).ok(),
+            format!("{} to {}", i32::MIN, i32::MAX),
+        ),
+        Integer::U32 => (text.parse().map(Value::U32).ok(), format!("0 to {}", u32::MAX)),
+        Integer::I64 => (
+            text.parse().map(Value::I64).ok(),
+            format!("{} to {}", i64::MIN, i64::MAX),
+        ),
+        Integer::U64 => (text.parse().map(Value::U64).ok(), format!("0 to {}", u64::MAX)),
+    };
+    value.ok_or_else(|| format!("an integer from {range}"))
+}
+
+pub(super) fn enumeration(descriptor: &EnumDescriptor, text: &str) -> Read {
+    let mut values = descriptor.values().filter(|value| value.number() != 0);
+    values
+        .find(|value| word(value) == text)
+        .map(|value| Value::EnumNumber(value.number()))
+        .ok_or_else(|| format!("one of \"{}\"", words(descriptor).join("\", \"")))
+}
+
+pub(super) fn timestamp(descriptor: &MessageDescriptor, text: &str) -> Read {
+    let time = OffsetDateTime::parse(text, &Rfc3339)
+        .map_err(|_| "a time in RFC 3339, such as \"2026-01-31T12:00:00Z\"".to_owned())?;
+    let mut message = DynamicMessage::new(descriptor.clone());
+    message.set_field_by_name("seconds", Value::I64(time.unix_timestamp()));
+    message.set_field_by_name("nanos", Value::I32(time.nanosecond().cast_signed()));
+    Ok(Value::Message(message))
+}

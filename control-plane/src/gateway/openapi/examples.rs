@@ -1,0 +1,104 @@
+//! Examples of what is sent and answered. Tests hold them against the protos.
+
+use prost_reflect::{FieldDescriptor, Kind};
+use serde_json::{Value, json};
+
+const TENANT: &str = "0198c0de-0000-7000-8000-000000000001";
+const MESSAGE: &str = "0198c0de-7a69-7c1b-9a3e-2f5d8c6b4a01";
+const TIME: &str = "2026-01-31T12:00:00.25Z";
+
+/// A body for the method.
+pub(super) fn request(method: &str) -> Option<Value> {
+    Some(match method {
+        "CreateTenant" => json!({ "name": "acme", "description": "Orders of ACME" }),
+        "UpdateTenant" => json!({ "status": "paused" }),
+        "SetConcurrency" => json!({ "workers": 5 }),
+        "PublishMessages" => json!({ "messages": [
+            { "id": MESSAGE, "payload": { "order": 1, "amount": 12.50 } },
+            { "payload": "any JSON value" },
+        ] }),
+        _ => return None,
+    })
+}
+
+/// An answer of the method.
+pub(super) fn answer(method: &str) -> Option<Value> {
+    let tenant = json!({
+        "id": TENANT, "name": "acme", "description": "Orders of ACME", "status": "active", "workers": 3,
+        "created_at": TIME, "updated_at": TIME,
+    });
+    let running = || {
+        let mut tenant = tenant.clone();
+        tenant["runtime"] = json!({
+            "consumers": [{ "daemon": "ingest-daemon-1", "workers": 3, "busy": 1 }],
+            "queue_depth": 12, "dead_letters": 0,
+        });
+        tenant
+    };
+    Some(match method {
+        "CreateTenant" | "GetTenant" | "UpdateTenant" => running(),
+        "ListTenants" => json!({ "tenants": [tenant], "next_page_token": "" }),
+        "DeleteTenant" => json!({}),
+        "SetConcurrency" => json!({ "tenant_id": TENANT, "workers": 5, "applied": true }),
+        "PublishMessages" => json!({ "ids": [MESSAGE, "0198c0de-7a69-7c1b-9a3e-2f5d8c6b4a02"] }),
+        "ListMessages" => json!({
+            "data": [{
+                "id": MESSAGE, "tenant_id": TENANT, "position": "456",
+                "payload": { "order": 1, "amount": 12.50 }, "created_at": TIME,
+            }],
+            "next_cursor": "456",
+        }),
+        _ => return None,
+    })
+}
+
+/// A value for a field whose name says enough.
+pub(super) fn parameter(field: &FieldDescriptor) -> Option<Value> {
+    if field.kind() != Kind::String || field.is_list() {
+        return None;
+    }
+    match (field.parent_message().name(), field.name()) {
+        (_, "tenant_id")
+        | ("Tenant" | "GetTenantRequest" | "UpdateTenantRequest" | "DeleteTenantRequest", "id") => {
+            Some(TENANT.into())
+        }
+        ("Message" | "NewMessage", "id") => Some(MESSAGE.into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost_reflect::MessageDescriptor;
+
+    use super::{
+        super::super::{
+            json,
+            routes::{self, Body},
+        },
+        *,
+    };
+
+    fn check(message: &MessageDescriptor, example: &Value) {
+        let read = json::read(message, example.to_string().as_bytes());
+        if let Err(error) = read {
+            panic!("{}: {error}", message.full_name());
+        }
+    }
+
+    #[test]
+    fn every_method_has_examples_that_its_messages_hold() {
+        for binding in routes::bindings() {
+            let method = &binding.method.descriptor;
+            let answer = answer(method.name()).unwrap_or_else(|| panic!("{}: no answer", method.name()));
+            match &binding.answer {
+                Some(field) => check(field.kind().as_message().unwrap(), &answer),
+                None => check(&method.output(), &answer),
+            }
+            if binding.body != Body::Ignored {
+                let request = request(method.name()).unwrap_or_else(|| panic!("{}: no body", method.name()));
+                check(&method.input(), &request);
+            }
+        }
+    }
+}

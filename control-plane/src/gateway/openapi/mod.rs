@@ -1,0 +1,239 @@
+//! The OpenAPI document, from the same descriptors and routes that requests are answered by.
+//!
+//! Version 3.0.3: every generator of clients reads it.
+
+mod examples;
+mod schema;
+
+use prost_reflect::{DescriptorPool, FieldDescriptor};
+use serde_json::{Map, Value, json};
+
+use self::schema::{Direction, Schemas};
+use super::{
+    api::{self, Method},
+    routes::{self, Binding, Body},
+    transcode,
+};
+
+/// The document.
+pub fn openapi() -> Value {
+    let mut schemas = Schemas::default();
+    let mut paths = Map::new();
+    let mut before: Option<&Method> = None;
+    let mut nth = 1;
+    for binding in routes::bindings() {
+        // Operation ids are unique: a method's second path has a 2.
+        nth = match before {
+            Some(method) if method.path == binding.method.path => nth + 1,
+            _ => 1,
+        };
+        before = Some(binding.method);
+        let path = paths.entry(binding.template.clone()).or_insert_with(|| json!({}));
+        path[binding.verb.as_str().to_lowercase()] = operation(&binding, nth, &mut schemas);
+    }
+    let mut components = schemas.into_inner();
+    components.insert("Status".to_owned(), status());
+    json!({
+        "openapi": "3.0.3",
+        "info": {
+            "title": "Jalur",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Every tenant's messages, taken in through its own queue and kept in its own partition. \
+                The same methods are there over gRPC, package `jalur.v1`.",
+            "license": { "name": "MIT", "url": "https://opensource.org/license/mit" },
+        },
+        "servers": [{ "url": "/" }],
+        "security": [{ "bearer": [] }],
+        "tags": tags(api::pool()),
+        "paths": paths,
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "A JWT with the claims iss, aud, sub, iat, exp, role and, for a tenant's roles, \
+                        tenant_id.",
+                },
+            },
+            "responses": {
+                "Error": {
+                    "description": "The call failed; the message says why and what to do.",
+                    "content": { "application/json": { "schema": reference("Status"), "example": {
+                        "code": 5,
+                        "message": "tenant 0198c0de-0000-7000-8000-000000000001 does not exist",
+                        "details": [],
+                    } } },
+                },
+            },
+        },
+    })
+}
+
+fn operation(binding: &Binding, nth: u32, schemas: &mut Schemas) -> Value {
+    let method = &binding.method.descriptor;
+    let comment = api::comment(&method.parent_service().parent_file(), method.path()).unwrap_or_default();
+    let summary = comment.split_inclusive(['.', ':']).next().unwrap_or_default();
+    let name = method.name();
+    let mut operation = json!({
+        "operationId": if nth == 1 { name.to_owned() } else { format!("{name}{nth}") },
+        "tags": [tag(method.parent_service().name())],
+        "summary": summary.trim_end_matches(['.', ':']),
+        "description": comment,
+        "parameters": parameters(binding),
+        "responses": {
+            if binding.method.creates() { "201" } else { "200" }: {
+                "description": "Done.",
+                "content": { "application/json": content(
+                    match &binding.answer {
+                        Some(field) => schemas.of_field(field, Direction::Answer),
+                        None => schemas.of_message(&method.output(), Direction::Answer, &[]),
+                    },
+                    examples::answer(name),
+                ) },
+            },
+            "default": { "$ref": "#/components/responses/Error" },
+        },
+    });
+    let body = match &binding.body {
+        Body::Ignored => return operation,
+        Body::Whole => schemas.of_message(&method.input(), Direction::Request, &binding.variables),
+        Body::Field(field) => schemas.of_field(field, Direction::Request),
+    };
+    operation["requestBody"] = json!({
+        "required": true,
+        "content": { "application/json": content(body, examples::request(name)) },
+    });
+    operation
+}
+
+fn content(schema: Value, example: Option<Value>) -> Value {
+    let mut content = json!({ "schema": schema });
+    if let Some(example) = example {
+        content["example"] = example;
+    }
+    content
+}
+
+fn parameters(binding: &Binding) -> Vec<Value> {
+    let parameter = |field: &FieldDescriptor, place: &str| {
+        let mut parameter = json!({
+            "name": field.name(),
+            "in": place,
+            "required": place == "path",
+            "schema": schema::scalar(field),
+        });
+        if let Some(comment) = schema::comment(field) {
+            parameter["description"] = comment.into();
+        }
+        if let Some(example) = examples::parameter(field) {
+            parameter["example"] = example;
+        }
+        parameter
+    };
+    let path = binding.variables.iter().map(|field| parameter(field, "path"));
+    let query = transcode::query_fields(binding);
+    path.chain(query.iter().map(|field| parameter(field, "query")))
+        .collect()
+}
+
+/// `google.rpc.Status`, as errors have it.
+fn status() -> Value {
+    json!({
+        "type": "object",
+        "description": "Why a call failed (`google.rpc.Status`).",
+        "properties": {
+            "code": {
+                "type": "integer",
+                "format": "int32",
+                "description": "The code in gRPC (`google.rpc.Code`).",
+            },
+            "message": { "type": "string", "description": "What is wrong, and what to do." },
+            "details": { "type": "array", "items": { "type": "object" }, "description": "Nothing yet." },
+        },
+        "required": ["code", "message", "details"],
+    })
+}
+
+fn tags(pool: &DescriptorPool) -> Vec<Value> {
+    let bindings = routes::bindings();
+    let has_paths = |service: &prost_reflect::ServiceDescriptor| {
+        bindings
+            .iter()
+            .any(|binding| binding.method.descriptor.parent_service() == service)
+    };
+    let services = pool.services().filter(has_paths);
+    services
+        .map(|service| {
+            let comment = api::comment(&service.parent_file(), service.path()).unwrap_or_default();
+            json!({ "name": tag(service.name()), "description": comment })
+        })
+        .collect()
+}
+
+fn tag(service: &str) -> &str {
+    service.strip_suffix("Service").unwrap_or(service)
+}
+
+fn reference(schema: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_path_is_there_under_an_id_of_its_own() {
+        let document = openapi();
+        let mut ids = HashSet::new();
+        for binding in routes::bindings() {
+            let operation = &document["paths"][&binding.template][binding.verb.as_str().to_lowercase()];
+            assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()));
+            for text in ["summary", "description"] {
+                assert!(!operation[text].as_str().unwrap().is_empty());
+            }
+        }
+        assert!(ids.contains("CreateTenant") && ids.contains("CreateTenant2"));
+    }
+
+    #[test]
+    fn what_the_path_gives_is_no_part_of_the_body() {
+        let document = openapi();
+        let body = &document["components"]["schemas"]["SetConcurrencyRequest"]["properties"];
+        assert_eq!(body["tenant_id"], Value::Null);
+        assert_eq!(body["workers"]["minimum"], 1);
+        assert_eq!(body["workers"]["maximum"], 256);
+    }
+
+    #[test]
+    fn schemas_say_what_json_has() {
+        let schemas = openapi()["components"]["schemas"].take();
+        let message = &schemas["Message"]["properties"];
+        assert_eq!(message["position"]["type"], "string");
+        assert_eq!(message["position"]["format"], "int64");
+        assert_eq!(message["payload"]["type"], Value::Null);
+        assert_eq!(message["created_at"]["format"], "date-time");
+        assert_eq!(
+            schemas["Tenant"]["properties"]["status"]["enum"],
+            json!(["active", "paused", "creating"])
+        );
+        assert_eq!(
+            schemas["CreateTenantRequest"]["properties"]["name"]["maxLength"],
+            200
+        );
+    }
+
+    #[test]
+    fn a_reference_leads_somewhere() {
+        let document = openapi();
+        let text = document.to_string();
+        for reference in text.split("\"#/").skip(1) {
+            let pointer = format!("/{}", reference.split('"').next().unwrap());
+            assert!(document.pointer(&pointer).is_some(), "{pointer}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! MessageService.
+
+use proto::v1::{self, message_service_server::MessageService};
+use tonic::{Request, Response, Status};
+
+use super::{page_size, scope, timestamp};
+use crate::messages::{NewMessage, Publishing, Reading};
+
+/// MessageService on [`Publishing`] and [`Reading`].
+#[derive(Clone, Debug)]
+pub(crate) struct MessageApi {
+    pub(crate) publishing: Publishing,
+    pub(crate) reading: Reading,
+}
+
+#[tonic::async_trait]
+impl MessageService for MessageApi {
+    async fn publish_messages(
+        &self,
+        request: Request<v1::PublishMessagesRequest>,
+    ) -> Result<Response<v1::PublishMessagesResponse>, Status> {
+        let tenant = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
+        let message = |message: v1::NewMessage| NewMessage {
+            id: message.id,
+            payload: message.payload.map(|payload| payload.text),
+        };
+        let messages = request.into_inner().messages.into_iter().map(message).collect();
+        let ids = self.publishing.publish(tenant, messages).await?;
+        Ok(Response::new(v1::PublishMessagesResponse {
+            ids: ids.iter().map(ToString::to_string).collect(),
+        }))
+    }
+
+    async fn list_messages(
+        &self,
+        request: Request<v1::ListMessagesRequest>,
+    ) -> Result<Response<v1::ListMessagesResponse>, Status> {
+        let tenant = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
+        let request = request.get_ref();
+        let limit = page_size("limit", request.limit)?;
+        let page = self.reading.page(tenant, request.cursor, limit as i64).await?;
+        let next_cursor = page.last().map_or(request.cursor, |last| last.position);
+        let tenant_id = tenant.to_string();
+        let data = page.into_iter().map(|message| v1::Message {
+            id: message.id.to_string(),
+            tenant_id: tenant_id.clone(),
+            position: message.position,
+            payload: Some(v1::Json {
+                text: message.payload,
+            }),
+            created_at: Some(timestamp(message.created_at)),
+        });
+        Ok(Response::new(v1::ListMessagesResponse {
+            data: data.collect(),
+            next_cursor,
+        }))
+    }
+}

@@ -1,0 +1,43 @@
+//! The handlers: from protos to what the services take, and back. No decisions here.
+
+mod fleet;
+mod message;
+mod tenant;
+
+pub(crate) use self::{fleet::FleetApi, message::MessageApi, tenant::TenantApi};
+
+use common::id::TenantId;
+use prost_types::Timestamp;
+use time::OffsetDateTime;
+use tonic::{Request, Status};
+
+use crate::{error::Error, identity::Caller};
+
+/// The largest page of any list.
+const PAGE_MAX: i32 = 1_000;
+/// The size of a page when the caller does not say.
+const PAGE_DEFAULT: i32 = 100;
+
+/// The tenant that a call is about, if the caller may act on it.
+fn scope<T>(request: &Request<T>, field: &'static str, tenant_id: &str) -> Result<TenantId, Status> {
+    Caller::of(request)?.scope(field, tenant_id)
+}
+
+/// How many rows a page is to have.
+fn page_size(field: &str, size: Option<i32>) -> Result<usize, Error> {
+    match size.unwrap_or(PAGE_DEFAULT) {
+        size if (1..=PAGE_MAX).contains(&size) => Ok(size.unsigned_abs() as usize),
+        size => Err(Error::invalid(
+            field,
+            format!("is to be 1 to {PAGE_MAX}, not {size}"),
+        )),
+    }
+}
+
+fn timestamp(time: OffsetDateTime) -> Timestamp {
+    // Nanoseconds of a second are below a billion.
+    Timestamp {
+        seconds: time.unix_timestamp(),
+        nanos: time.nanosecond() as i32,
+    }
+}

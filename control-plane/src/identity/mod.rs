@@ -1,0 +1,147 @@
+//! Who is calling, and what they may call.
+//!
+//! A JWT names a [`Role`] and, for a tenant's roles, the tenant. [`Keys`] checks it; [`rules`] says which roles may
+//! call which method; [`authorize`] does both and is called once, by the gateway, in front of gRPC and REST alike.
+//! It needs headers only, so nothing of a body is read for a caller who may not send it. What remains for a handler
+//! is whose data it touches: [`Caller::scope`].
+//!
+//! Everything is denied by default: a method without a rule cannot be called.
+
+mod caller;
+mod keys;
+pub mod rules;
+
+use http::{HeaderMap, header::AUTHORIZATION};
+use tonic::Status;
+
+pub use self::{
+    caller::{Caller, Role},
+    keys::{Claims, Error, Keys},
+    rules::Rule,
+};
+
+/// Checks that the call's headers satisfy the rule, and answers who calls: nobody in particular where the method is
+/// public. `method` is named in the message.
+pub fn authorize(
+    keys: &Keys,
+    rule: Option<Rule>,
+    method: &str,
+    headers: &HeaderMap,
+) -> Result<Option<Caller>, Status> {
+    let roles = match rule {
+        Some(Rule::Public) => return Ok(None),
+        Some(Rule::Roles(roles)) => roles,
+        // Even the existence of a caller does not matter: this is a fault of ours, and closed.
+        None => &[],
+    };
+    let token = bearer(headers)?;
+    let caller = keys
+        .verify(token)
+        .map_err(|error| Status::unauthenticated(format!("the token is not accepted: {error}")))?;
+    if roles.contains(&caller.role()) {
+        return Ok(Some(caller));
+    }
+    let allowed = match roles {
+        [] => "nobody may".to_owned(),
+        roles => format!(
+            "allowed: {}",
+            roles.iter().map(Role::word).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    Err(Status::permission_denied(format!(
+        "role {} may not call {method}; {allowed}",
+        caller.role().word()
+    )))
+}
+
+/// The token of `authorization: Bearer …`.
+fn bearer(headers: &HeaderMap) -> Result<&str, Status> {
+    const WANTED: &str = "send `Authorization: Bearer <token>`";
+    let value = headers
+        .get(AUTHORIZATION)
+        .ok_or_else(|| Status::unauthenticated(format!("a token is missing; {WANTED}")))?;
+    value
+        .to_str()
+        .ok()
+        .and_then(|value| value.trim().split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim_start())
+        .ok_or_else(|| Status::unauthenticated(format!("the authorization is of another kind; {WANTED}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tonic::Code;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const METHOD: &str = "jalur.v1.TenantService/ListTenants";
+
+    fn keys() -> Keys {
+        Keys::new("a secret of thirty-two bytes, or more", "jalur", "jalur")
+    }
+
+    fn headers(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())])
+    }
+
+    fn token(role: Role) -> String {
+        let tenant = role.is_of_a_tenant().then(|| Uuid::from_u128(1));
+        keys()
+            .mint(role, tenant, "test", Duration::from_secs(60))
+            .unwrap()
+    }
+
+    #[test]
+    fn a_call_without_a_bearer_token_is_unauthenticated() {
+        let rule = Some(Rule::Roles(&[Role::Admin]));
+        for headers in [
+            HeaderMap::new(),
+            headers("Basic YTpi"),
+            headers("Bearer"),
+            headers("Bearer x"),
+        ] {
+            let refused = authorize(&keys(), rule, METHOD, &headers).unwrap_err();
+            assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
+        }
+    }
+
+    #[test]
+    fn the_scheme_may_be_written_in_any_case() {
+        let rule = Some(Rule::Roles(&[Role::Admin]));
+        for scheme in ["Bearer", "bearer", "BEARER"] {
+            let headers = headers(&format!("{scheme} {}", token(Role::Admin)));
+            assert!(authorize(&keys(), rule, METHOD, &headers).is_ok());
+        }
+    }
+
+    #[test]
+    fn another_role_is_denied_and_told_which_are_allowed() {
+        let headers = headers(&format!("Bearer {}", token(Role::Tenant)));
+        let rule = Some(Rule::Roles(&[Role::Admin, Role::TenantAdmin]));
+        let refused = authorize(&keys(), rule, METHOD, &headers).unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+        assert_eq!(
+            refused.message(),
+            "role tenant may not call jalur.v1.TenantService/ListTenants; allowed: admin, tenant_admin"
+        );
+    }
+
+    #[test]
+    fn a_method_without_a_rule_is_denied_even_to_an_admin() {
+        let headers = headers(&format!("Bearer {}", token(Role::Admin)));
+        let refused = authorize(&keys(), None, METHOD, &headers).unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied);
+    }
+
+    #[test]
+    fn a_public_method_needs_no_token() {
+        assert_eq!(
+            authorize(&keys(), Some(Rule::Public), METHOD, &HeaderMap::new()).unwrap(),
+            None
+        );
+    }
+}

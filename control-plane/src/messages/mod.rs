@@ -1,0 +1,9 @@
+//! Messages: publishing them to a tenant's queue, reading back what was stored.
+
+mod publish;
+mod read;
+
+pub(crate) use self::{
+    publish::{NewMessage, Publishing},
+    read::Reading,
+};

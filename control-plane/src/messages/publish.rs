@@ -1,0 +1,82 @@
+//! Publishing: the same checks as for what comes over AMQP, made while the caller can still be told.
+
+use common::{id::TenantId, payload};
+use opentelemetry::{KeyValue, metrics::Counter};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    broker::{Outgoing, Publisher},
+    error::Error,
+    tenants::Tenants,
+};
+
+/// The most messages of one call.
+const MESSAGES_MAX: usize = 1_000;
+
+/// A message as it was sent.
+#[derive(Debug)]
+pub(crate) struct NewMessage {
+    pub(crate) id: Option<String>,
+    /// `None` when the field was left out.
+    pub(crate) payload: Option<String>,
+}
+
+/// Publishing.
+#[derive(Clone, Debug)]
+pub(crate) struct Publishing {
+    pub(crate) tenants: Tenants,
+    pub(crate) publisher: Publisher,
+    pub(crate) message_bytes_max: usize,
+    /// `jalur_messages`, by outcome.
+    pub(crate) messages: Counter<u64>,
+}
+
+impl Publishing {
+    /// Publishes to a tenant's queue and answers the messages' ids.
+    pub(crate) async fn publish(
+        &self,
+        tenant: TenantId,
+        messages: Vec<NewMessage>,
+    ) -> Result<Vec<Uuid>, Error> {
+        if !(1..=MESSAGES_MAX).contains(&messages.len()) {
+            let message = format!("is to hold 1 to {MESSAGES_MAX} messages, not {}", messages.len());
+            return Err(Error::invalid("messages", message));
+        }
+        let checked = messages
+            .into_iter()
+            .enumerate()
+            .map(|(index, message)| self.check(index, message));
+        let outgoing = checked.collect::<Result<Vec<_>, _>>()?;
+        // A tenant that is not there is an answer; its missing queue would only be a failure.
+        self.tenants.get(tenant).await?;
+        let now_ms = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
+        self.publisher
+            .publish(tenant, &outgoing, i64::try_from(now_ms).unwrap_or(i64::MAX))
+            .await?;
+        self.messages
+            .add(outgoing.len() as u64, &[KeyValue::new("outcome", "published")]);
+        Ok(outgoing.into_iter().map(|message| message.id).collect())
+    }
+
+    fn check(&self, index: usize, message: NewMessage) -> Result<Outgoing, Error> {
+        let id = match message.id {
+            Some(text) => Uuid::try_parse(&text).map_err(|_| {
+                Error::invalid(format!("messages[{index}].id"), format!("{text:?} is no UUID"))
+            })?,
+            None => Uuid::now_v7(),
+        };
+        let field = format!("messages[{index}].payload");
+        let Some(body) = message.payload else {
+            return Err(Error::invalid(field, "is missing: send any JSON value"));
+        };
+        match payload::check(body.as_bytes(), self.message_bytes_max) {
+            Ok(_) => Ok(Outgoing { id, body }),
+            Err(error @ payload::Error::TooLarge { .. }) => Err(Error::TooLarge {
+                field,
+                message: error.to_string(),
+            }),
+            Err(error) => Err(Error::invalid(field, error.to_string())),
+        }
+    }
+}

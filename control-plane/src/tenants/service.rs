@@ -1,0 +1,172 @@
+//! What callers ask of tenants.
+
+use std::time::{Duration, Instant};
+
+use common::id::TenantId;
+use opentelemetry::metrics::Histogram;
+use sqlx::PgPool;
+
+use super::{
+    model::{NewTenant, PageToken, Phase, Status, Tenant, Update, check_workers},
+    partition, store,
+};
+use crate::{
+    broker::{Depth, Queues},
+    error::Error,
+    fleet::{Consumer, Fleet},
+};
+
+/// How long CreateTenant waits for the tenant's consumer.
+const CONSUMER_WAIT: Duration = Duration::from_secs(5);
+/// How long SetConcurrency waits for the daemons.
+const APPLIED_WAIT: Duration = Duration::from_secs(2);
+/// How long pausing and deleting wait for the tenant's consumers to stop. A daemon that is gone is declared out in
+/// less; one that has work in flight needs a commit's time.
+const STOPPED_WAIT: Duration = Duration::from_secs(10);
+
+/// What runs for a tenant at the moment.
+#[derive(Debug)]
+pub(crate) struct Runtime {
+    pub(crate) consumers: Vec<Consumer>,
+    /// `None` when the broker cannot be asked.
+    pub(crate) depth: Option<Depth>,
+}
+
+/// Tenants.
+#[derive(Clone, Debug)]
+pub(crate) struct Tenants {
+    pub(crate) pool: PgPool,
+    pub(crate) queues: Queues,
+    pub(crate) fleet: Fleet,
+    pub(crate) propagation: Histogram<f64>,
+}
+
+impl Tenants {
+    /// Creates a tenant, or completes the creation that an earlier try with the same id began.
+    pub(crate) async fn create(&self, new: &NewTenant) -> Result<Tenant, Error> {
+        let tenant = store::insert(&self.pool, new).await?;
+        let tenant = match tenant.phase {
+            Phase::Creating => self.provision(tenant.id).await?,
+            Phase::Ready | Phase::Deleting | Phase::Gone => tenant,
+        };
+        if tenant.status == Status::Active {
+            // Without a daemon the tenant is created all the same: its consumer starts when one joins.
+            self.fleet.wait_running(tenant.id, CONSUMER_WAIT).await?;
+        }
+        Ok(tenant)
+    }
+
+    /// Makes what a tenant needs, where it is not there yet, and lets the fleet know.
+    pub(super) async fn provision(&self, id: TenantId) -> Result<Tenant, Error> {
+        let incomplete = |error: Error| match error {
+            Error::Broker(_) | Error::Unavailable(_) => Error::Unavailable(format!(
+                "tenant {id} is not complete: {error}. Create it again with this id, or wait: it is completed as soon as that is possible"
+            )),
+            error => error,
+        };
+        partition::create(&self.pool, id).await?;
+        self.queues
+            .declare(id)
+            .await
+            .map_err(|error| incomplete(error.into()))?;
+        let ready = store::set_ready(&self.pool, id).await;
+        if let Err(Error::NoTenant(_)) = ready {
+            // Deleted meanwhile: what was made here after the deletion passed by is nobody's.
+            self.queues.delete(id).await?;
+            partition::drop(&self.pool, id).await?;
+        }
+        self.fleet.reassign().await;
+        ready
+    }
+
+    /// A page of tenants, and where the next one starts.
+    pub(crate) async fn list(
+        &self,
+        after: Option<PageToken>,
+        size: usize,
+    ) -> Result<(Vec<Tenant>, Option<PageToken>), Error> {
+        let mut tenants = store::list(&self.pool, after, size as i64 + 1).await?;
+        let more = tenants.len() > size;
+        tenants.truncate(size);
+        let next = tenants.last().filter(|_| more).map(|last| PageToken {
+            created_at: last.created_at,
+            id: last.id.0,
+        });
+        Ok((tenants, next))
+    }
+
+    /// A tenant, without what runs for it.
+    pub(crate) async fn get(&self, id: TenantId) -> Result<Tenant, Error> {
+        store::get(&self.pool, id).await
+    }
+
+    /// What runs for a tenant at the moment.
+    pub(crate) async fn runtime(&self, id: TenantId) -> Result<Runtime, Error> {
+        // The queue first: what leaves it meanwhile is then counted as held, and not missed.
+        let depth = self.queues.depth(id).await.ok();
+        let lanes = self.fleet.lanes(id).await?;
+        let depth = depth.map(|depth| Depth {
+            queue: depth.queue.saturating_add(lanes.held),
+            ..depth
+        });
+        Ok(Runtime {
+            consumers: lanes.consumers,
+            depth,
+        })
+    }
+
+    /// Changes a tenant; a pause answers once nothing consumes.
+    pub(crate) async fn update(&self, id: TenantId, update: &Update) -> Result<Tenant, Error> {
+        let tenant = store::update(&self.pool, id, update).await?;
+        match (update.status, tenant.phase) {
+            (Some(Status::Paused), _) => {
+                self.fleet.reassign().await;
+                if !self.fleet.wait_stopped(id, STOPPED_WAIT).await? {
+                    return Err(Error::Unavailable(format!(
+                        "tenant {id} is paused, but a daemon has not said yet that it consumes no more; read the tenant to see"
+                    )));
+                }
+            }
+            (Some(Status::Active), Phase::Ready) => {
+                self.fleet.reassign().await;
+                self.fleet.wait_running(id, CONSUMER_WAIT).await?;
+            }
+            _ => {}
+        }
+        Ok(tenant)
+    }
+
+    /// Sets how many workers a tenant has, and answers whether that is applied.
+    pub(crate) async fn set_concurrency(&self, id: TenantId, workers: i32) -> Result<bool, Error> {
+        let workers = check_workers(workers)?;
+        let start = Instant::now();
+        store::set_workers(&self.pool, id, workers).await?;
+        self.fleet.reassign().await;
+        let applied = self.fleet.wait_applied(id, workers, APPLIED_WAIT).await?;
+        if applied {
+            self.propagation.record(start.elapsed().as_secs_f64(), &[]);
+        }
+        Ok(applied)
+    }
+
+    /// Deletes a tenant and everything of it.
+    pub(crate) async fn delete(&self, id: TenantId) -> Result<(), Error> {
+        store::set_deleting(&self.pool, id).await?;
+        self.finish_deleting(id).await.map_err(|error| match error {
+            Error::Broker(_) | Error::Unavailable(_) => Error::Unavailable(format!(
+                "tenant {id} is being deleted, but not all of it is gone yet: {error}. Nothing more is to be done: the rest goes as soon as that is possible"
+            )),
+            error => error,
+        })
+    }
+
+    /// Takes a tenant apart that is `deleting`; safe to begin again.
+    pub(super) async fn finish_deleting(&self, id: TenantId) -> Result<(), Error> {
+        self.fleet.reassign().await;
+        // Bounded, and then done all the same: a consumer that would not stop loses its queue, which stops it.
+        self.fleet.wait_stopped(id, STOPPED_WAIT).await?;
+        self.queues.delete(id).await?;
+        partition::drop(&self.pool, id).await?;
+        store::set_gone(&self.pool, id).await
+    }
+}
