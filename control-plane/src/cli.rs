@@ -43,7 +43,7 @@ enum Command {
     /// Prints a token signed with the configured key
     Token {
         /// What the token may do: admin, tenant_admin, tenant or daemon
-        #[arg(long)]
+        #[arg(long, value_parser = role)]
         role: Role,
         /// The tenant of a tenant_admin or tenant
         #[arg(long)]
@@ -66,6 +66,10 @@ enum Migrate {
     },
     /// Lists the migrations and whether each is applied
     Status,
+}
+
+fn role(text: &str) -> Result<Role, String> {
+    serde_json::from_value(text.into()).map_err(|_| "is to be admin, tenant_admin, tenant or daemon".to_owned())
 }
 
 fn humantime(text: &str) -> Result<Duration, String> {
