@@ -101,19 +101,21 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     ));
 
     let body_bytes = config.limits.body_bytes;
+    // The gateway bounds what REST sends; here it must pass, whatever a message adds to it.
+    let message_bytes = body_bytes.saturating_mul(2);
     let grpc = Routes::new(
         TenantServiceServer::new(TenantApi {
             tenants,
             workers: config.workers,
         })
-        .max_decoding_message_size(body_bytes),
+        .max_decoding_message_size(message_bytes),
     )
     .add_service(
         MessageServiceServer::new(MessageApi {
             publishing: publish,
             reading,
         })
-        .max_decoding_message_size(body_bytes),
+        .max_decoding_message_size(message_bytes),
     )
     .add_service(FleetServiceServer::new(FleetApi { watch }));
     let (health, health_service) = tonic_health::server::health_reporter();

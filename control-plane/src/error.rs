@@ -2,7 +2,7 @@
 
 use common::{broker, id::TenantId};
 use tonic::{Code, Status};
-use tracing::error;
+use tracing::debug;
 
 /// Why a call failed. The text is for the caller: what was wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -74,13 +74,10 @@ impl From<Error> for Status {
         let code = error.code();
         let message = match &error {
             Error::Database(cause) if code == Code::Unavailable => {
-                error!(%cause, "PostgreSQL could not do what a call needed");
+                debug!(%cause, "PostgreSQL could not do what a call needed");
                 "PostgreSQL cannot be reached or is busy; try again".to_owned()
             }
-            Error::Database(cause) => {
-                error!(%cause, "PostgreSQL refused what a call needed");
-                "something went wrong here; the log says what".to_owned()
-            }
+            // The gateway logs what is our fault, and keeps it from the caller.
             error => error.to_string(),
         };
         Self::new(code, message)

@@ -98,12 +98,11 @@ impl Error {
 
     /// The answer.
     pub(super) fn into_response(self) -> Response {
-        let body = serde_json::json!({
-            "code": i32::from(self.code),
-            "message": self.message,
-            "details": [],
-        });
-        let mut response = Response::new(Body::from(body.to_string()));
+        // By hand, so that the members stand in the order of the proto.
+        let message = serde_json::Value::String(self.message);
+        let code = i32::from(self.code);
+        let body = format!(r#"{{"code":{code},"message":{message},"details":[]}}"#);
+        let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.http;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
