@@ -1,1 +1,35 @@
-//! The ingest daemon of Jalur.
+//! The ingest daemon of Jalur: consumes every assigned tenant's queue and stores its messages.
+//!
+//! How data flows:
+//! - [`fleet`] watches the control plane, which says what lanes to run; [`tenant_manager`] is their registry.
+//! - A [`shard`] is one AMQP channel with many [`lane`]s, and one committer with its own PostgreSQL connection.
+//!   [`delivery`] decodes what arrives, a lane buffers it, and [`commit`] stores runs of many lanes in one
+//!   transaction.
+//! - After the commit, and only then, [`settle`] says what to acknowledge.
+//! - What can never be stored is dead-lettered through [`broker`], the one module that knows lapin.
+//!
+//! [`app`] puts it together and owns the order in which it stops.
+
+use std::{ffi::OsString, process::ExitCode};
+
+mod app;
+mod backoff;
+mod broker;
+mod cli;
+mod commit;
+mod config;
+mod delivery;
+mod fleet;
+mod lane;
+mod metrics;
+mod settle;
+mod shard;
+mod tenant_manager;
+
+pub use self::config::Config;
+
+/// Runs the program with `args`, the first of which is its name. Exits 0 after a clean stop, 64 on a bad command line
+/// or configuration, 1 otherwise.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    cli::run(args)
+}

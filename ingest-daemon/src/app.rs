@@ -1,0 +1,214 @@
+//! The program put together, and the order in which it stops.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use common::{
+    admin::{self, Readiness},
+    broker::{self, Broker, Supervisor},
+    database,
+    telemetry::Metrics,
+};
+use sqlx::PgPool;
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::{
+    broker::Publisher,
+    commit::{Committer, Limits},
+    config::Config,
+    fleet::{Client, Identity},
+    lane::{Board, Budget},
+    metrics::Instruments,
+    shard::{self, Shard},
+    tenant_manager::TenantManager,
+};
+
+/// What is kept of the grace for saying goodbye, after the lanes have drained or run out of time.
+const GOODBYE: Duration = Duration::from_secs(4);
+/// A database that takes longer to say anything does not count as reachable.
+const PING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The daemon, ready to run.
+pub(crate) struct App {
+    grace: Duration,
+    admin: TcpListener,
+    metrics: Metrics,
+    readiness: Readiness,
+    supervisors: [Supervisor; 2],
+    shards: Vec<Shard>,
+    manager: Arc<TenantManager>,
+    client: Client,
+}
+
+impl App {
+    /// Builds everything. Nothing is connected to yet, so the services may be down; the admin listener is bound, so
+    /// that a port that is taken is an error at once.
+    pub(crate) async fn build(config: Config) -> anyhow::Result<Self> {
+        let id = match config.id.as_str() {
+            "" => random_id(),
+            id => id.to_owned(),
+        };
+        let metrics = Metrics::new()?;
+        let board = Arc::new(Board::default());
+        let instruments = Instruments::new(&metrics, Arc::clone(&board), config.metrics.per_tenant);
+
+        let (consuming, consuming_supervisor) =
+            broker::connect(&config.rabbitmq.url, &format!("{id} consumes"))?;
+        // Apart: a broker short of memory stops reading from connections that publish, acknowledgements included.
+        let (publishing, publishing_supervisor) =
+            broker::connect(&config.rabbitmq.url, &format!("{id} publishes"))?;
+        let publisher = Arc::new(Publisher::new(publishing));
+
+        let mut shards = Vec::with_capacity(config.ingest.shards);
+        let mut handles = Vec::with_capacity(config.ingest.shards);
+        for _ in 0..config.ingest.shards {
+            let (handle, commands) = shard::Handle::new();
+            let options = shard::Options {
+                daemon: id.clone(),
+                limits: Limits::from(&config.ingest),
+                budget: Budget {
+                    messages: config.ingest.prefetch_messages,
+                    bytes: config.ingest.prefetch_bytes,
+                },
+                message_bytes_max: config.limits.message_bytes,
+                broker: consuming.clone(),
+                publisher: Arc::clone(&publisher),
+                board: Arc::clone(&board),
+                instruments: instruments.clone(),
+            };
+            let committer = Committer::new(&config.database, instruments.clone())?;
+            shards.push(Shard::new(options, committer.spawn(), commands));
+            handles.push(handle);
+        }
+        let manager = Arc::new(TenantManager::new(handles));
+        let identity = Identity {
+            id: id.clone(),
+            incarnation: Uuid::new_v4(),
+            capacity: config.capacity,
+        };
+        let client = Client::new(identity, &config.control_plane, Arc::clone(&manager), board)?;
+        let database = database::pool(&config.database, "jalur-ingest-daemon readiness")?;
+        let admin = TcpListener::bind(&config.admin)
+            .await
+            .with_context(|| format!("admin: cannot listen on {}", config.admin))?;
+        info!(id, admin = %admin.local_addr()?, "ingest daemon");
+        Ok(Self {
+            grace: config.shutdown.grace,
+            readiness: readiness(consuming, database, client.synced()),
+            admin,
+            metrics,
+            supervisors: [consuming_supervisor, publishing_supervisor],
+            shards,
+            manager,
+            client,
+        })
+    }
+
+    /// Runs until `stop`, then stops in order: the lanes finish and commit what their workers took and give back the
+    /// rest, the control plane is told, the connections close. What is not done within the grace is left
+    /// unacknowledged, and so redelivered.
+    pub(crate) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let (leave, close) = (CancellationToken::new(), CancellationToken::new());
+        let mut connections = JoinSet::new();
+        for supervisor in self.supervisors {
+            connections.spawn(supervisor.run(close.clone()));
+        }
+        let mut lanes = JoinSet::new();
+        for shard in self.shards {
+            lanes.spawn(shard.run());
+        }
+        let mut client = tokio::spawn(self.client.run(stop.clone(), leave.clone()));
+        let admin = tokio::spawn(admin::serve(
+            self.admin,
+            self.readiness,
+            self.metrics,
+            close.clone(),
+        ));
+
+        // Neither ends by itself: when one does it has panicked, and with half of it missing the daemon is no use.
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(ended) = lanes.join_next() => return ended.context("a shard failed"),
+            ended = &mut client => return ended.context("the fleet client failed"),
+        }
+
+        let deadline = Instant::now() + self.grace;
+        self.manager.shut_down();
+        let drained = timeout_at(deadline - GOODBYE.min(self.grace / 2), async {
+            while let Some(ended) = lanes.join_next().await {
+                if let Err(error) = ended {
+                    warn!(%error, "a shard failed while stopping");
+                }
+            }
+        });
+        if drained.await.is_err() {
+            warn!("not everything was stored in time; what is left will be delivered again");
+            lanes.abort_all();
+        }
+        leave.cancel();
+        let goodbye = async {
+            let _ = client.await;
+            close.cancel();
+            while connections.join_next().await.is_some() {}
+            let _ = admin.await;
+        };
+        if timeout_at(deadline, goodbye).await.is_err() {
+            warn!("the connections did not close in time");
+        }
+        info!("stopped");
+        Ok(())
+    }
+}
+
+/// Ready when messages can be taken and stored, and it is known whose.
+fn readiness(consuming: Broker, database: PgPool, synced: Arc<AtomicBool>) -> Readiness {
+    Readiness::new(move || {
+        let (consuming, database, synced) = (consuming.clone(), database.clone(), Arc::clone(&synced));
+        async move {
+            let mut waiting = Vec::new();
+            if !consuming.is_up() {
+                waiting.push("RabbitMQ cannot be reached");
+            }
+            // The pool pings a connection before it hands it out.
+            if !matches!(timeout(PING_TIMEOUT, database.acquire()).await, Ok(Ok(_))) {
+                waiting.push("PostgreSQL cannot be reached");
+            }
+            if !synced.load(Ordering::Relaxed) {
+                waiting.push("the control plane has not said yet what to run");
+            }
+            match waiting.is_empty() {
+                true => Ok(()),
+                false => Err(waiting.join("; ")),
+            }
+        }
+    })
+}
+
+/// An id of the host's name and something random: two daemons of one host differ, and so do two lives of one.
+fn random_id() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .or_else(|| std::env::var("HOSTNAME").ok())
+        .unwrap_or_default();
+    let host: String = host
+        .trim()
+        .chars()
+        .filter(|letter| letter.is_ascii_alphanumeric() || ".-_".contains(*letter))
+        .take(64)
+        .collect();
+    let host = if host.is_empty() { "daemon" } else { &host };
+    format!("{host}-{:08x}", rand::random::<u32>())
+}

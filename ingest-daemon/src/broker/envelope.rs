@@ -1,0 +1,172 @@
+//! A message's AMQP properties, kept as they came.
+
+use std::{collections::BTreeMap, time::SystemTime};
+
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, FieldTable, ShortString},
+};
+
+use crate::delivery::DeadLetter;
+
+/// The id that stays with a message.
+const ID: &str = "x-jalur-id";
+/// Milliseconds since 1970.
+const PUBLISHED_AT: &str = "x-jalur-published-at";
+/// Kept by the broker, and survives a restart of it.
+const PERSISTENT: u8 = 2;
+
+/// A message's properties. Boxed: they are large, and moved around with every message.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Envelope(Box<BasicProperties>);
+
+impl From<BasicProperties> for Envelope {
+    fn from(properties: BasicProperties) -> Self {
+        Self(Box::new(properties))
+    }
+}
+
+impl Envelope {
+    /// The `message_id` property.
+    pub(crate) fn message_id(&self) -> Option<&str> {
+        self.0.message_id().as_ref().map(ShortString::as_str)
+    }
+
+    /// The id that the message carries from an earlier time.
+    pub(crate) fn id(&self) -> Option<&str> {
+        match self.header(ID)? {
+            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+            AMQPValue::ShortString(text) => Some(text.as_str()),
+            _ => None,
+        }
+    }
+
+    /// When the message was published, in milliseconds since 1970. Clients choose the integer's width themselves.
+    pub(crate) fn published_at_ms(&self) -> Option<u64> {
+        match *self.header(PUBLISHED_AT)? {
+            AMQPValue::LongLongInt(ms) => u64::try_from(ms).ok(),
+            AMQPValue::Timestamp(ms) => Some(ms),
+            AMQPValue::Double(ms) if ms >= 0.0 => Some(ms as u64),
+            AMQPValue::LongString(ref text) => std::str::from_utf8(text.as_bytes()).ok()?.parse().ok(),
+            _ => None,
+        }
+    }
+
+    fn header(&self, name: &str) -> Option<&AMQPValue> {
+        self.0.headers().as_ref()?.inner().get(name)
+    }
+
+    /// The properties of a dead letter: as they came, but for what would make the broker drop, refuse or multiply it
+    /// on its second way. Times are RFC 3339 text, as everywhere else that people read them.
+    pub(super) fn of_dead_letter(letter: &DeadLetter) -> BasicProperties {
+        let came = &letter.envelope.0;
+        let mut headers: BTreeMap<ShortString, AMQPValue> = came
+            .headers()
+            .as_ref()
+            .map(|headers| headers.inner().clone())
+            .unwrap_or_default();
+        // Sender-selected distribution would route a copy to each of these again.
+        for name in ["CC", "BCC"] {
+            if let Some(value) = headers.remove(name) {
+                headers.insert(format!("x-jalur-{}", name.to_lowercase()).into(), value);
+            }
+        }
+        let mut text = |name: &str, value: String| {
+            headers.insert(name.into(), AMQPValue::LongString(value.into()));
+        };
+        text(ID, letter.id.to_string());
+        text("x-jalur-reason", letter.reason.as_str().into());
+        text("x-jalur-detail", letter.detail.clone());
+        text("x-jalur-first-failed-at", rfc3339(letter.first_failed));
+        text("x-jalur-failed-at", rfc3339(letter.failed));
+        // The broker closes the channel on a user other than the connection's, so it moves to a header.
+        if let Some(user) = came.user_id() {
+            text("x-jalur-user-id", user.to_string());
+        }
+        headers.insert(
+            "x-jalur-attempts".into(),
+            AMQPValue::LongLongInt(letter.attempts.into()),
+        );
+
+        let mut properties = BasicProperties::default()
+            .with_delivery_mode(PERSISTENT)
+            .with_headers(FieldTable::from(headers));
+        // `user_id` and `expiration` are left out: a dead letter is never dropped for its age.
+        macro_rules! keep {
+            ($($get:ident $with:ident),*) => {$(
+                if let Some(value) = came.$get() {
+                    properties = properties.$with(value.clone());
+                }
+            )*};
+        }
+        keep!(
+            content_type with_content_type, content_encoding with_content_encoding, priority with_priority,
+            correlation_id with_correlation_id, reply_to with_reply_to, message_id with_message_id,
+            timestamp with_timestamp, kind with_type, app_id with_app_id, cluster_id with_cluster_id
+        );
+        properties
+    }
+}
+
+fn rfc3339(time: SystemTime) -> String {
+    humantime::format_rfc3339_millis(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::delivery::Reason;
+
+    fn letter(properties: BasicProperties) -> DeadLetter {
+        DeadLetter {
+            tag: 1,
+            id: Uuid::from_u128(1),
+            body: Vec::new(),
+            envelope: properties.into(),
+            reason: Reason::NotJson,
+            detail: "no JSON".into(),
+            attempts: 1,
+            first_failed: UNIX_EPOCH,
+            failed: UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_keeps_its_properties_and_says_why() {
+        let mut headers = FieldTable::default();
+        headers.insert("mine".into(), AMQPValue::Boolean(true));
+        let came = BasicProperties::default()
+            .with_message_id("m".into())
+            .with_type("t".into())
+            .with_headers(headers);
+        let envelope = Envelope::from(Envelope::of_dead_letter(&letter(came)));
+        assert_eq!(envelope.message_id(), Some("m"));
+        assert_eq!(envelope.0.kind().as_ref().unwrap().as_str(), "t");
+        assert_eq!(envelope.header("mine"), Some(&AMQPValue::Boolean(true)));
+        assert_eq!(envelope.id(), Some("00000000-0000-0000-0000-000000000001"));
+        let text = |text: &str| AMQPValue::LongString(text.into());
+        assert_eq!(envelope.header("x-jalur-reason"), Some(&text("not_json")));
+        assert_eq!(
+            envelope.header("x-jalur-failed-at"),
+            Some(&text("1970-01-01T00:00:00.000Z"))
+        );
+    }
+
+    #[test]
+    fn what_would_upset_its_second_way_is_put_aside() {
+        let mut headers = FieldTable::default();
+        headers.insert("CC".into(), AMQPValue::Void);
+        let came = BasicProperties::default()
+            .with_user_id("alice".into())
+            .with_expiration("1000".into())
+            .with_headers(headers);
+        let envelope = Envelope::from(Envelope::of_dead_letter(&letter(came)));
+        assert!(envelope.0.user_id().is_none() && envelope.0.expiration().is_none());
+        assert!(envelope.header("CC").is_none() && envelope.header("x-jalur-cc").is_some());
+        assert!(envelope.header("x-jalur-user-id").is_some());
+    }
+}

@@ -1,0 +1,14 @@
+//! RabbitMQ, as the daemon uses it: the only module that knows lapin.
+//!
+//! A [`Wire`] is one shard's channel with its consumers; a [`Publisher`] puts dead letters into their queues, on a
+//! connection of its own; an [`Envelope`] is a message's properties.
+
+mod envelope;
+mod publisher;
+mod wire;
+
+pub(crate) use self::{
+    envelope::Envelope,
+    publisher::{Error as PublishError, Publisher},
+    wire::{Event, Wire},
+};

@@ -1,0 +1,255 @@
+//! One shard's channel, for as long as it lasts: its consumers, and what they deliver.
+//!
+//! Only consume, cancel, qos, ack and nack happen on the channel. Whether a queue exists is asked on another one just
+//! before it is consumed: consuming a queue that is not there would close the channel, and its neighbours with it.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    pin::Pin,
+    sync::Arc,
+};
+
+use common::{
+    broker::{Broker, Error, Link, within},
+    id::TenantId,
+};
+use futures::{
+    FutureExt as _, Stream, StreamExt as _,
+    future::{self, BoxFuture},
+    stream::{self, FuturesUnordered, SelectAll},
+};
+use lapin::{
+    Channel, Consumer,
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+        QueueDeclareOptions,
+    },
+    types::FieldTable,
+};
+use uuid::Uuid;
+
+use crate::{delivery::Delivery, settle::Ack};
+
+/// The most deliveries handed over together. More would keep the shard from its other work for too long.
+const CHUNK_MAX: usize = 512;
+/// How many consumers are registered at once. Each takes three round trips, so a few hide each other's.
+const SUBSCRIBING_MAX: usize = 8;
+
+/// What happens on the channel.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// The tenant's consumer is registered.
+    Subscribed(TenantId),
+    /// It could not be.
+    Unavailable(TenantId, Error),
+    /// Messages came.
+    Delivered(TenantId, Vec<Delivery>),
+    /// The tenant's consumer is gone, cancelled by us or by the broker; nothing more comes from it.
+    Ended(TenantId),
+    /// The channel is gone, and with it every consumer and unacknowledged delivery.
+    Lost(String),
+}
+
+/// A shard's channel.
+pub(crate) struct Wire {
+    link: Arc<Link>,
+    channel: Channel,
+    /// What consumer tags start with: they name the daemon.
+    name: String,
+    consumer_tags: HashMap<TenantId, String>,
+    deliveries: SelectAll<Pin<Box<dyn Stream<Item = Event> + Send>>>,
+    requests: FuturesUnordered<BoxFuture<'static, Answer>>,
+    waiting: VecDeque<(TenantId, u16)>,
+    /// Channels that queues are looked for on. A missing queue closes one.
+    probes: Vec<Channel>,
+}
+
+enum Answer {
+    Consumer(TenantId, Result<Consumer, Failure>, Option<Channel>),
+    Cancelled(Result<(), Error>),
+}
+
+enum Failure {
+    /// The queue is not there, or cannot be looked for.
+    Probe(Error),
+    /// The channel itself failed.
+    Channel(Error),
+}
+
+impl Wire {
+    /// Opens a channel on the current connection.
+    pub(crate) async fn open(broker: &Broker, daemon: &str) -> Result<Self, Error> {
+        let link = broker.link().await?;
+        let channel = link.channel().await?;
+        Ok(Self {
+            link,
+            channel,
+            name: format!("jalur.{daemon}"),
+            consumer_tags: HashMap::new(),
+            deliveries: SelectAll::new(),
+            requests: FuturesUnordered::new(),
+            waiting: VecDeque::new(),
+            probes: Vec::new(),
+        })
+    }
+
+    /// Asks for a consumer of the tenant's queue that holds `prefetch` messages at most. Answered by
+    /// [`Event::Subscribed`] or [`Event::Unavailable`].
+    pub(crate) fn subscribe(&mut self, tenant: TenantId, prefetch: u16) {
+        self.waiting.push_back((tenant, prefetch));
+        self.start_subscriptions();
+    }
+
+    /// Asks for the tenant's consumer to be cancelled. Answered by [`Event::Ended`].
+    pub(crate) fn cancel(&mut self, tenant: TenantId) {
+        let Some(tag) = self.consumer_tags.get(&tenant).cloned() else {
+            return;
+        };
+        let channel = self.channel.clone();
+        self.requests.push(
+            async move {
+                let cancelled =
+                    channel.basic_cancel(tag.as_str().into(), BasicCancelOptions { nowait: false });
+                Answer::Cancelled(within(cancelled).await)
+            }
+            .boxed(),
+        );
+    }
+
+    /// Acknowledges. The frame is queued when the future is first polled, in the order of calls; that it could not be
+    /// sent shows as the loss of the channel, so nobody waits for it.
+    pub(crate) fn ack(&self, ack: Ack) {
+        let options = BasicAckOptions {
+            multiple: ack.multiple,
+        };
+        let _ = self.channel.basic_ack(ack.tag, options).now_or_never();
+    }
+
+    /// Gives one delivery back to its queue, in the same way.
+    pub(crate) fn give_back(&self, tag: u64) {
+        let options = BasicNackOptions {
+            multiple: false,
+            requeue: true,
+        };
+        let _ = self.channel.basic_nack(tag, options).now_or_never();
+    }
+
+    /// Closes the channel, after everything that was queued on it.
+    pub(crate) async fn close(self) {
+        // Where that fails the connection's end does it.
+        let _ = within(self.channel.close(200, "done".into())).await;
+    }
+
+    /// What happens next. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Event {
+        loop {
+            tokio::select! {
+                () = self.link.lost() => return Event::Lost("the connection is gone".into()),
+                Some(answer) = self.requests.next() => {
+                    if let Some(event) = self.answered(answer) {
+                        return event;
+                    }
+                }
+                Some(event) = self.deliveries.next() => {
+                    if let Event::Ended(tenant) = &event {
+                        self.consumer_tags.remove(tenant);
+                        // A channel that fails ends its consumers in just this way.
+                        if !self.channel.status().connected() {
+                            return Event::Lost("the channel is closed".into());
+                        }
+                    }
+                    return event;
+                }
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: Answer) -> Option<Event> {
+        match answer {
+            // The consumer's own end says the rest.
+            Answer::Cancelled(Ok(())) => None,
+            Answer::Cancelled(Err(error)) => Some(Event::Lost(error.to_string())),
+            Answer::Consumer(tenant, consumer, probe) => {
+                self.probes.extend(probe);
+                self.start_subscriptions();
+                Some(match consumer {
+                    Ok(consumer) => {
+                        self.consumer_tags.insert(tenant, consumer.tag().to_string());
+                        self.deliveries.push(events(tenant, consumer));
+                        Event::Subscribed(tenant)
+                    }
+                    Err(Failure::Probe(error)) => Event::Unavailable(tenant, error),
+                    Err(Failure::Channel(error)) => Event::Lost(error.to_string()),
+                })
+            }
+        }
+    }
+
+    fn start_subscriptions(&mut self) {
+        while self.requests.len() < SUBSCRIBING_MAX
+            && let Some((tenant, prefetch)) = self.waiting.pop_front()
+        {
+            let (link, channel, probe) = (Arc::clone(&self.link), self.channel.clone(), self.probes.pop());
+            let tag = format!("{}.{tenant}.{}", self.name, Uuid::new_v4().simple());
+            self.requests.push(
+                async move {
+                    let (consumer, probe) = match probed(&link, probe, tenant).await {
+                        Ok(probe) => (consume(&channel, tenant, &tag, prefetch).await, Some(probe)),
+                        Err(error) => (Err(Failure::Probe(error)), None),
+                    };
+                    Answer::Consumer(tenant, consumer, probe)
+                }
+                .boxed(),
+            );
+        }
+    }
+}
+
+/// Answers the probe's channel if the tenant's queue is there.
+async fn probed(link: &Link, probe: Option<Channel>, tenant: TenantId) -> Result<Channel, Error> {
+    let probe = match probe {
+        Some(probe) => probe,
+        None => link.channel().await?,
+    };
+    // Passive: only the control plane declares queues; declaring one here could bring a deleted one back.
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    within(probe.queue_declare(tenant.queue().into(), options, FieldTable::default())).await?;
+    Ok(probe)
+}
+
+async fn consume(channel: &Channel, tenant: TenantId, tag: &str, prefetch: u16) -> Result<Consumer, Failure> {
+    // Per consumer: `global` would bound the channel, which all its tenants share. It holds for the consumers that
+    // are registered after it, so the two requests must follow each other on the channel: `join` polls them in this
+    // order and at once, and they are queued when first polled.
+    let qos = channel.basic_qos(prefetch, BasicQosOptions { global: false });
+    let options = BasicConsumeOptions {
+        no_ack: false,    // acknowledged after the commit
+        exclusive: false, // a tenant may be spread over daemons, and overlaps while it moves
+        no_local: false,  // RabbitMQ does not know it
+        nowait: false,    // the lane runs once the broker says so
+    };
+    let consumer = channel.basic_consume(tenant.queue().into(), tag.into(), options, FieldTable::default());
+    let (qos, consumer) = within(async { Ok(future::join(qos, consumer).await) })
+        .await
+        .map_err(Failure::Channel)?;
+    qos.and(consumer).map_err(|error| Failure::Channel(error.into()))
+}
+
+/// A consumer's deliveries, those that are there together, and then its end.
+fn events(tenant: TenantId, consumer: Consumer) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
+    consumer
+        // An error is followed by the end, which says as much.
+        .filter_map(async |delivery| delivery.ok())
+        .map(|delivery| Delivery {
+            tag: delivery.delivery_tag,
+            body: delivery.data,
+            envelope: delivery.properties.into(),
+        })
+        .ready_chunks(CHUNK_MAX)
+        .map(move |chunk| Event::Delivered(tenant, chunk))
+        .chain(stream::once(async move { Event::Ended(tenant) }))
+        .boxed()
+}

@@ -1,0 +1,79 @@
+//! Storing runs of many tenants in one transaction.
+//!
+//! A shard hands its [`Committer`] one [`Commit`] at a time and gets an [`Outcome`] back: what is stored, what
+//! PostgreSQL refused, and what is to be tried again. [`pass`] decides how a commit that failed is taken apart so
+//! that only what is to blame is left out, [`blame`] what is to blame, [`policy`] what goes into a commit; the
+//! statement is in [`store`].
+
+mod blame;
+mod committer;
+mod pass;
+mod policy;
+mod store;
+
+use common::id::TenantId;
+
+pub(crate) use self::{
+    committer::{Committer, Handle},
+    policy::{Allowance, Limits},
+};
+use crate::delivery::Message;
+
+/// What is to be stored in one transaction.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    /// The life of the shard's channel that the delivery tags belong to.
+    pub(crate) generation: u64,
+    /// Whether trouble is expected: the wait for a lock is short then.
+    pub(crate) trial: bool,
+    /// What is to be stored, by tenant.
+    pub(crate) portions: Vec<Portion>,
+}
+
+/// One tenant's messages in a commit, in the order in which they get their positions.
+#[derive(Debug)]
+pub(crate) struct Portion {
+    /// The tenant.
+    pub(crate) tenant: TenantId,
+    /// The messages.
+    pub(crate) messages: Vec<Message>,
+}
+
+/// What became of a commit.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// As in the commit.
+    pub(crate) generation: u64,
+    /// What became of each portion.
+    pub(crate) settled: Vec<Settled>,
+    /// Why nothing could be stored any more, if so.
+    pub(crate) outage: Option<String>,
+}
+
+/// What became of one tenant's messages.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// The tenant.
+    pub(crate) tenant: TenantId,
+    /// Stored now, or before: to be acknowledged.
+    pub(crate) stored: Vec<Message>,
+    /// How many of them had been stored before.
+    pub(crate) duplicates: usize,
+    /// Refused alone, and why.
+    pub(crate) refused: Vec<(Message, String)>,
+    /// To be tried again, in order; no attempt is counted.
+    pub(crate) back: Vec<Message>,
+    /// Why the tenant is to be left alone for a moment.
+    pub(crate) hold: Option<Hold>,
+}
+
+/// Why a tenant is left alone for a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Hold {
+    /// Its position counter is locked by another daemon's commit.
+    Busy,
+    /// Its table cannot be written.
+    Unwritable(String),
+    /// Its run was taken apart for long enough; the rest comes later.
+    Unfinished,
+}

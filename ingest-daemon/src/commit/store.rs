@@ -1,0 +1,211 @@
+//! The statement that stores, on a connection of its own.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use common::{config, database, id::TenantId};
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions, postgres::PgDatabaseError};
+use uuid::Uuid;
+
+use super::blame::{Blame, Fault, blame};
+use crate::delivery::Message;
+
+/// How long a commit waits for a table that somebody has locked.
+const LOCK_TIMEOUT_MS: u32 = 1_000;
+/// The same where a lock is expected: while a failed commit is taken apart, and for a tenant that was held. Its
+/// neighbours wait along.
+const LOCK_TIMEOUT_TRIAL_MS: u32 = 100;
+/// A server that says nothing at all: longer than its own statement timeout, which it would report.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection keeps up to 33 kB for every partition it ever touched; it is replaced before that adds up.
+const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// One statement, and so one transaction and one round trip.
+///
+/// - `locked`: whoever stores messages of a tenant holds its counter until commit, so positions become visible in
+///   their order. A counter that another daemon holds is left out, not waited for. Locking a row answers its newest
+///   version, so `last` is right although the statement's snapshot may be older; everything below takes it from here.
+/// - `stored`: an id that is there already is passed over, which leaves a gap in the positions and no harm. Asking
+///   for it beforehand (`not exists`) would plan over every partition.
+/// - `moved`: past every position handed out, used or not.
+const STORE: &str = "
+    with batch as (
+        select id, tenant_id, payload, ordinal
+        from unnest($1::uuid[], $2::uuid[], $3::text[]) with ordinality as rows (id, tenant_id, payload, ordinal)
+    ), locked as materialized (
+        select tenant_id, last from positions where tenant_id = any ($4::uuid[]) for update skip locked
+    ), stored as (
+        insert into messages (id, tenant_id, payload, position)
+        select batch.id, batch.tenant_id, batch.payload::jsonb,
+               locked.last + row_number() over (partition by batch.tenant_id order by batch.ordinal)
+        from batch join locked on locked.tenant_id = batch.tenant_id
+        order by batch.tenant_id, batch.ordinal
+        on conflict (tenant_id, id) do nothing
+        returning tenant_id
+    ), moved as (
+        update positions set last = locked.last + counted.rows
+        from locked join (select tenant_id, count(*) as rows from batch group by tenant_id) as counted
+             on counted.tenant_id = locked.tenant_id
+        where positions.tenant_id = locked.tenant_id
+    )
+    select locked.tenant_id, count(stored.tenant_id)
+    from locked left join stored on stored.tenant_id = locked.tenant_id
+    group by locked.tenant_id";
+
+/// Why nothing was stored.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// What is to blame.
+    pub(super) blame: Blame,
+    /// What happened, for a person.
+    pub(super) detail: String,
+}
+
+/// A committer's way to PostgreSQL.
+#[derive(Debug)]
+pub(super) struct Store {
+    options: PgConnectOptions,
+    session: Option<Session>,
+}
+
+#[derive(Debug)]
+struct Session {
+    connection: PgConnection,
+    opened: Instant,
+    lock_timeout_ms: u32,
+}
+
+impl Store {
+    pub(super) fn new(config: &config::Database) -> Result<Self, config::Error> {
+        Ok(Self {
+            options: database::options(config, "jalur-ingest-daemon")?,
+            session: None,
+        })
+    }
+
+    /// Stores all of `rows` or nothing, and answers for every tenant whose counter was not locked how many rows are
+    /// new.
+    pub(super) async fn commit(
+        &mut self,
+        rows: &[(TenantId, &[Message])],
+        trial: bool,
+    ) -> Result<HashMap<TenantId, usize>, Failure> {
+        let mut session = match self.session.take() {
+            Some(session) if session.opened.elapsed() < LIFETIME_MAX => session,
+            Some(old) => {
+                // It ends by itself where it cannot be told to.
+                let _ = tokio::time::timeout(CONNECT_TIMEOUT, old.connection.close()).await;
+                self.open().await?
+            }
+            None => self.open().await?,
+        };
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, session.commit(rows, trial)).await;
+        let result = answer
+            .map_err(|_| Failure {
+                blame: Blame::Everything,
+                detail: format!("PostgreSQL did not answer within {} s", ANSWER_TIMEOUT.as_secs()),
+            })
+            .and_then(|answer| answer.map_err(Failure::from));
+        // A connection on which something else is wrong than the rows is not used again.
+        if !matches!(&result, Err(failure) if failure.blame == Blame::Everything) {
+            self.session = Some(session);
+        }
+        result
+    }
+
+    /// Ends the connection.
+    pub(super) async fn close(self) {
+        if let Some(session) = self.session {
+            let _ = tokio::time::timeout(CONNECT_TIMEOUT, session.connection.close()).await;
+        }
+    }
+
+    async fn open(&self) -> Result<Session, Failure> {
+        let connect = PgConnection::connect_with(&self.options);
+        match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+            Ok(Ok(connection)) => Ok(Session {
+                connection,
+                opened: Instant::now(),
+                lock_timeout_ms: 0,
+            }),
+            // Whatever the reason: without a connection nobody's rows are to blame.
+            Ok(Err(error)) => Err(Failure {
+                blame: Blame::Everything,
+                detail: error.to_string(),
+            }),
+            Err(_) => Err(Failure {
+                blame: Blame::Everything,
+                detail: format!(
+                    "PostgreSQL took no connection within {} s",
+                    CONNECT_TIMEOUT.as_secs()
+                ),
+            }),
+        }
+    }
+}
+
+impl Session {
+    async fn commit(
+        &mut self,
+        rows: &[(TenantId, &[Message])],
+        trial: bool,
+    ) -> Result<HashMap<TenantId, usize>, sqlx::Error> {
+        let lock_timeout_ms = if trial {
+            LOCK_TIMEOUT_TRIAL_MS
+        } else {
+            LOCK_TIMEOUT_MS
+        };
+        if self.lock_timeout_ms != lock_timeout_ms {
+            sqlx::query("select set_config('lock_timeout', $1, false)")
+                .bind(lock_timeout_ms.to_string())
+                .execute(&mut self.connection)
+                .await?;
+            self.lock_timeout_ms = lock_timeout_ms;
+        }
+        let count = rows.iter().map(|(_, messages)| messages.len()).sum();
+        let mut ids = Vec::with_capacity(count);
+        let mut tenants = Vec::with_capacity(count);
+        let mut payloads = Vec::with_capacity(count);
+        for (tenant, messages) in rows {
+            for message in *messages {
+                ids.push(message.id);
+                tenants.push(tenant.0);
+                payloads.push(message.payload.as_str());
+            }
+        }
+        let locking: Vec<Uuid> = rows.iter().map(|(tenant, _)| tenant.0).collect();
+        let stored: Vec<(Uuid, i64)> = sqlx::query_as(STORE)
+            .bind(ids)
+            .bind(tenants)
+            .bind(payloads)
+            .bind(locking)
+            .fetch_all(&mut self.connection)
+            .await?;
+        Ok(stored
+            .into_iter()
+            .map(|(tenant, new)| (tenant.into(), usize::try_from(new).unwrap_or(0)))
+            .collect())
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        let postgres = error
+            .as_database_error()
+            .and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+        let blame = blame(Fault {
+            code: postgres.map(PgDatabaseError::code),
+            constraint: postgres.and_then(PgDatabaseError::constraint),
+            routine: postgres.and_then(PgDatabaseError::routine),
+        });
+        let detail = match postgres {
+            Some(error) => format!("{} (SQLSTATE {})", error.message(), error.code()),
+            None => error.to_string(),
+        };
+        Self { blame, detail }
+    }
+}

@@ -1,0 +1,256 @@
+//! What can be configured, and what is wrong with it.
+
+use common::config::{
+    self as shared, Database, Error, Log, Metrics, Rabbitmq, Secret, Shutdown, validate_url,
+};
+use serde::{Deserialize, Serialize};
+
+/// The daemon's configuration.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The daemon's id, unique in the fleet. Empty: made from the host's name at every start.
+    pub id: String,
+    /// How many workers it may run, over all tenants.
+    pub capacity: u32,
+    /// Where `/livez`, `/readyz` and `/metrics` are served.
+    pub admin: String,
+    /// The control plane's key: a new tenant's workers. Taken and not used, so that both programs can share a file.
+    pub workers: u32,
+    /// Where assignments come from.
+    pub control_plane: ControlPlane,
+    /// Where messages are stored.
+    pub database: Database,
+    /// Where messages come from.
+    pub rabbitmq: Rabbitmq,
+    /// What a message may be.
+    pub limits: Limits,
+    /// How messages are taken and stored.
+    pub ingest: Ingest,
+    /// What is measured.
+    pub metrics: Metrics,
+    /// How the program logs.
+    pub log: Log,
+    /// How it stops.
+    pub shutdown: Shutdown,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            capacity: 4096,
+            admin: "127.0.0.1:9091".into(),
+            workers: 3,
+            control_plane: ControlPlane::default(),
+            database: Database::default(),
+            rabbitmq: Rabbitmq::default(),
+            limits: Limits::default(),
+            ingest: Ingest::default(),
+            metrics: Metrics::default(),
+            log: Log::default(),
+            shutdown: Shutdown::default(),
+        }
+    }
+}
+
+/// How the control plane is reached.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ControlPlane {
+    /// Its addresses, tried in turn: `http://host:port`.
+    pub endpoints: Vec<String>,
+    /// A token with the role `daemon`. Empty: none is sent.
+    pub token: Secret,
+}
+
+impl Default for ControlPlane {
+    fn default() -> Self {
+        Self {
+            endpoints: vec!["http://127.0.0.1:8080".into()],
+            token: Secret::default(),
+        }
+    }
+}
+
+/// What a message may be.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// The largest body, in bytes.
+    pub message_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 1 << 20,
+        }
+    }
+}
+
+/// How messages are taken and stored. All bounds are per shard.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ingest {
+    /// How many shards there are: each has an AMQP channel and a PostgreSQL connection.
+    pub shards: usize,
+    /// The most messages one worker takes together.
+    pub run_messages: usize,
+    /// The most messages of one commit.
+    pub commit_messages: usize,
+    /// The most messages of one commit when it is spread over many tenants.
+    pub commit_messages_spread: usize,
+    /// About the most bytes of one commit: the message that exceeds it is its last.
+    pub commit_bytes: usize,
+    /// The most tenants of one commit. Each costs PostgreSQL three locks until the commit ends, and
+    /// `max_locks_per_transaction` is finite.
+    pub commit_tenants: usize,
+    /// The most messages taken from the broker and not yet settled, shared among the lanes.
+    pub prefetch_messages: usize,
+    /// About the most bytes of them, as far as the lanes' message sizes are known.
+    pub prefetch_bytes: usize,
+}
+
+impl Default for Ingest {
+    fn default() -> Self {
+        Self {
+            shards: 2,
+            run_messages: 250,
+            commit_messages: 1_000,
+            commit_messages_spread: 4_000,
+            commit_bytes: 1 << 20,
+            commit_tenants: 250,
+            prefetch_messages: 16_000,
+            prefetch_bytes: 64 << 20,
+        }
+    }
+}
+
+impl shared::Config for Config {
+    const SECRETS: &[&str] = &["control_plane.token", "database.url", "rabbitmq.url"];
+
+    fn validate(&self) -> Result<(), Error> {
+        validate_url("database.url", &self.database.url, &["postgres", "postgresql"])?;
+        validate_url("rabbitmq.url", &self.rabbitmq.url, &["amqp", "amqps"])?;
+        if !self.id.is_empty() && !is_id(&self.id) {
+            return Err(Error::key(
+                "id",
+                format!(
+                    "{:?} is to be 1 to 100 of letters, digits, '.', '_' and '-'",
+                    self.id
+                ),
+            ));
+        }
+        if self.control_plane.endpoints.is_empty() {
+            return Err(Error::key(
+                "control_plane.endpoints",
+                "is to name at least one, such as http://127.0.0.1:8080",
+            ));
+        }
+        for endpoint in &self.control_plane.endpoints {
+            if !endpoint
+                .strip_prefix("http://")
+                .is_some_and(|rest| !rest.is_empty())
+            {
+                return Err(Error::key(
+                    "control_plane.endpoints",
+                    format!("{endpoint:?} is to be http://host:port"),
+                ));
+            }
+        }
+        let ingest = &self.ingest;
+        within("capacity", self.capacity as usize, 1, 1_000_000)?;
+        within("limits.message_bytes", self.limits.message_bytes, 1, 64 << 20)?;
+        within("ingest.shards", ingest.shards, 1, 64)?;
+        within("ingest.run_messages", ingest.run_messages, 1, 10_000)?;
+        within("ingest.commit_messages", ingest.commit_messages, 1, 50_000)?;
+        within(
+            "ingest.commit_messages_spread",
+            ingest.commit_messages_spread,
+            ingest.commit_messages,
+            50_000,
+        )?;
+        within("ingest.commit_bytes", ingest.commit_bytes, 1, 256 << 20)?;
+        within("ingest.commit_tenants", ingest.commit_tenants, 1, 1_000)?;
+        within("ingest.prefetch_messages", ingest.prefetch_messages, 1, 1_000_000)?;
+        within("ingest.prefetch_bytes", ingest.prefetch_bytes, 1, 4 << 30)?;
+        let connections = self.ingest.shards + 1;
+        if (self.database.max_connections as usize) < connections {
+            return Err(Error::key(
+                "database.max_connections",
+                format!("is to be at least {connections}: one a shard (ingest.shards) and one for readiness"),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether `id` is one that the fleet takes.
+fn is_id(id: &str) -> bool {
+    let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=100).contains(&id.len()) && id.bytes().all(known)
+}
+
+fn within(key: &str, value: usize, min: usize, max: usize) -> Result<(), Error> {
+    if (min..=max).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::key(key, format!("{value} is to be {min} to {max}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use common::config::load;
+
+    use super::*;
+
+    fn loaded(pairs: &[(&str, &str)]) -> Result<Config, Error> {
+        let env = [
+            ("JALUR_DATABASE__URL", "postgres://u:p@h/d"),
+            ("JALUR_RABBITMQ__URL", "amqp://u:p@h"),
+        ];
+        let env = env.iter().chain(pairs);
+        load(
+            None,
+            env.map(|(name, value)| ((*name).into(), (*value).into())),
+            &[],
+        )
+    }
+
+    #[test]
+    fn the_defaults_are_good_once_the_services_are_named() {
+        let config = loaded(&[("JALUR_WORKERS", "5")]).unwrap();
+        assert_eq!(config.ingest.commit_messages, 1_000);
+        assert!(
+            load::<Config>(None, [], &[])
+                .unwrap_err()
+                .to_string()
+                .contains("database.url")
+        );
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_named() {
+        for (name, value, key) in [
+            ("JALUR_ID", "a b", "id"),
+            ("JALUR_CAPACITY", "0", "capacity"),
+            ("JALUR_INGEST__SHARDS", "0", "ingest.shards"),
+            (
+                "JALUR_INGEST__COMMIT_MESSAGES_SPREAD",
+                "10",
+                "ingest.commit_messages_spread",
+            ),
+            ("JALUR_DATABASE__MAX_CONNECTIONS", "2", "database.max_connections"),
+            (
+                "JALUR_CONTROL_PLANE__ENDPOINTS",
+                "localhost:8080",
+                "control_plane.endpoints",
+            ),
+            ("JALUR_CONTROL_PLANE__ENDPOINTS", "", "control_plane.endpoints"),
+        ] {
+            let error = loaded(&[(name, value)]).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! From a delivery to a message that can be stored, or to a dead letter. Pure.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use common::{id::TenantId, payload};
+use uuid::Uuid;
+
+use crate::broker::Envelope;
+
+/// A delivery as the broker made it.
+#[derive(Debug)]
+pub(crate) struct Delivery {
+    /// Its tag on the shard's channel.
+    pub(crate) tag: u64,
+    /// Its body.
+    pub(crate) body: Vec<u8>,
+    /// Its properties.
+    pub(crate) envelope: Envelope,
+}
+
+/// A message that is to be stored.
+#[derive(Debug)]
+pub(crate) struct Message {
+    /// Its delivery tag.
+    pub(crate) tag: u64,
+    /// Its id, which stays with it.
+    pub(crate) id: Uuid,
+    /// Its body: JSON that PostgreSQL can hold.
+    pub(crate) payload: String,
+    /// When it was published, or else delivered: what its latency counts from.
+    pub(crate) since: SystemTime,
+    /// How often PostgreSQL has refused it.
+    pub(crate) attempts: u32,
+    /// When that was first.
+    pub(crate) first_failed: Option<SystemTime>,
+    /// Its properties, for the dead letter that it may become.
+    pub(crate) envelope: Envelope,
+}
+
+/// A message that failed for good.
+#[derive(Debug)]
+pub(crate) struct DeadLetter {
+    /// Its delivery tag.
+    pub(crate) tag: u64,
+    /// Its id.
+    pub(crate) id: Uuid,
+    /// Its body as it came.
+    pub(crate) body: Vec<u8>,
+    /// Its properties as they came.
+    pub(crate) envelope: Envelope,
+    /// Why, in a word that programs can match on.
+    pub(crate) reason: Reason,
+    /// Why, for a person.
+    pub(crate) detail: String,
+    /// How often it was tried.
+    pub(crate) attempts: u32,
+    /// When it failed first.
+    pub(crate) first_failed: SystemTime,
+    /// When it failed last.
+    pub(crate) failed: SystemTime,
+}
+
+/// Why a message failed for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// Its body is no JSON.
+    NotJson,
+    /// Its body is JSON that PostgreSQL cannot hold or give back.
+    NotStorable,
+    /// Its body is over the size limit.
+    TooLarge,
+    /// PostgreSQL refused its row, however often it was tried.
+    Refused,
+}
+
+impl Reason {
+    /// The reason as the `x-jalur-reason` header has it.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::NotJson => "not_json",
+            Self::NotStorable => "not_storable",
+            Self::TooLarge => "too_large",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+impl From<&payload::Error> for Reason {
+    fn from(error: &payload::Error) -> Self {
+        match error {
+            payload::Error::Empty | payload::Error::NotUtf8 { .. } | payload::Error::NotJson(_) => {
+                Self::NotJson
+            }
+            payload::Error::TooLarge { .. } => Self::TooLarge,
+            _ => Self::NotStorable,
+        }
+    }
+}
+
+impl Delivery {
+    /// Reads the delivery, which came at `now`. A body that can never be stored makes a dead letter of it; the box
+    /// keeps the good case small.
+    pub(crate) fn decode(
+        self,
+        tenant: TenantId,
+        bytes_max: usize,
+        now: SystemTime,
+    ) -> Result<Message, Box<DeadLetter>> {
+        let id = identify(tenant, self.envelope.id(), self.envelope.message_id());
+        let error = match payload::check(&self.body, bytes_max) {
+            Ok(_) => match String::from_utf8(self.body) {
+                Ok(payload) => {
+                    return Ok(Message {
+                        tag: self.tag,
+                        id,
+                        payload,
+                        since: self.envelope.published_at_ms().and_then(at_ms).unwrap_or(now),
+                        attempts: 0,
+                        first_failed: None,
+                        envelope: self.envelope,
+                    });
+                }
+                // The check has looked at that already; it is answered all the same.
+                Err(error) => {
+                    let at = error.utf8_error().valid_up_to();
+                    (payload::Error::NotUtf8 { at }, error.into_bytes())
+                }
+            },
+            Err(error) => (error, self.body),
+        };
+        let (error, body) = error;
+        Err(Box::new(DeadLetter {
+            tag: self.tag,
+            id,
+            body,
+            reason: Reason::from(&error),
+            detail: error.to_string(),
+            attempts: 1,
+            first_failed: now,
+            failed: now,
+            envelope: self.envelope,
+        }))
+    }
+}
+
+impl Message {
+    /// The message as a dead letter.
+    pub(crate) fn refused(self, detail: String, now: SystemTime) -> DeadLetter {
+        DeadLetter {
+            tag: self.tag,
+            id: self.id,
+            body: self.payload.into_bytes(),
+            envelope: self.envelope,
+            reason: Reason::Refused,
+            detail,
+            attempts: self.attempts,
+            first_failed: self.first_failed.unwrap_or(now),
+            failed: now,
+        }
+    }
+}
+
+/// The message's id: the one that it carries from an earlier time, else what its `message_id` says, else a new one.
+/// An empty `message_id` says nothing: clients send it for want of one.
+fn identify(tenant: TenantId, carried: Option<&str>, message_id: Option<&str>) -> Uuid {
+    carried
+        .and_then(|id| Uuid::try_parse(id).ok())
+        .or_else(|| {
+            message_id
+                .filter(|id| !id.is_empty())
+                .map(|id| tenant.message_id(id))
+        })
+        // In order of time: such keys are cheaper to index.
+        .unwrap_or_else(Uuid::now_v7)
+}
+
+fn at_ms(ms: u64) -> Option<SystemTime> {
+    UNIX_EPOCH.checked_add(Duration::from_millis(ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TENANT: TenantId = TenantId(Uuid::from_u128(1));
+
+    fn decode(body: &[u8]) -> Result<Message, Box<DeadLetter>> {
+        let delivery = Delivery {
+            tag: 7,
+            body: body.to_vec(),
+            envelope: Envelope::default(),
+        };
+        delivery.decode(TENANT, 100, UNIX_EPOCH)
+    }
+
+    #[test]
+    fn the_id_a_message_carries_wins_over_its_message_id() {
+        let id = Uuid::from_u128(9).to_string();
+        assert_eq!(identify(TENANT, Some(&id), Some("order-1")), Uuid::from_u128(9));
+        assert_eq!(
+            identify(TENANT, Some("x"), Some("order-1")),
+            TENANT.message_id("order-1")
+        );
+        assert_eq!(identify(TENANT, None, Some(&id)), Uuid::from_u128(9));
+        assert_ne!(identify(TENANT, None, None), identify(TENANT, None, None));
+        assert_ne!(identify(TENANT, None, Some("")), identify(TENANT, None, Some("")));
+    }
+
+    #[test]
+    fn a_good_body_stays_as_it_is() {
+        let message = decode(b" {\"a\": 1.50}").unwrap();
+        assert_eq!((message.tag, message.payload.as_str()), (7, " {\"a\": 1.50}"));
+        assert_eq!(message.since, UNIX_EPOCH);
+    }
+
+    #[test]
+    fn a_bad_body_is_a_dead_letter_with_its_bytes_and_a_reason() {
+        for (body, reason) in [
+            (&b"{"[..], Reason::NotJson),
+            (b"\xff", Reason::NotJson),
+            (b"", Reason::NotJson),
+            (br#""\u0000""#, Reason::NotStorable),
+            (&[b'1'; 101], Reason::TooLarge),
+        ] {
+            let letter = decode(body).unwrap_err();
+            assert_eq!((letter.reason, letter.body.as_slice()), (reason, body));
+            assert_eq!((letter.attempts, letter.tag), (1, 7));
+        }
+    }
+}

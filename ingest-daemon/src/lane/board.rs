@@ -1,0 +1,152 @@
+//! What the daemon's lanes really do, for the control plane and for metrics.
+//!
+//! Shards write, the fleet client takes what has changed, metrics read. Bounded by the lanes.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use common::id::TenantId;
+use tokio::sync::Notify;
+
+/// What a lane really does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Observed {
+    /// The revision of the assignment that it runs.
+    pub(crate) revision: i64,
+    /// Where it stands.
+    pub(crate) state: Standing,
+    /// How many workers it has.
+    pub(crate) workers: u32,
+    /// How many of them are storing messages.
+    pub(crate) busy: u32,
+    /// Messages delivered and not yet settled.
+    pub(crate) held: u32,
+}
+
+/// Where a lane stands, as others see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It has no consumer yet, or no longer.
+    Starting,
+    /// Its consumer is registered.
+    Running,
+    /// It is gone.
+    Stopped,
+}
+
+/// What the lanes do, and which of them changed.
+#[derive(Debug, Default)]
+pub(crate) struct Board {
+    inner: Mutex<Inner>,
+    changed: Notify,
+    urgent: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    lanes: HashMap<TenantId, Observed>,
+    changed: HashSet<TenantId>,
+}
+
+impl Board {
+    /// A lane does this now.
+    pub(crate) fn set(&self, tenant: TenantId, observed: Observed) {
+        let before = {
+            let mut inner = self.inner();
+            inner.changed.insert(tenant);
+            inner.lanes.insert(tenant, observed)
+        };
+        let known = |before: Observed| (before.state, before.revision) == (observed.state, observed.revision);
+        if !before.is_some_and(known) {
+            self.urgent.notify_one();
+        }
+        self.changed.notify_one();
+    }
+
+    /// Takes up to `max` lanes that changed. A lane that is gone is told of once.
+    pub(crate) fn take_changed(&self, max: usize) -> Vec<(TenantId, Observed)> {
+        let mut inner = self.inner();
+        let tenants: Vec<_> = inner.changed.iter().take(max).copied().collect();
+        let mut changed = Vec::with_capacity(tenants.len());
+        for tenant in tenants {
+            inner.changed.remove(&tenant);
+            if let Some(&observed) = inner.lanes.get(&tenant) {
+                if observed.state == Standing::Stopped {
+                    inner.lanes.remove(&tenant);
+                }
+                changed.push((tenant, observed));
+            }
+        }
+        if !inner.changed.is_empty() {
+            self.changed.notify_one();
+            self.urgent.notify_one();
+        }
+        changed
+    }
+
+    /// Counts every lane as changed: somebody new listens.
+    pub(crate) fn tell_all(&self) {
+        let mut inner = self.inner();
+        inner.changed = inner.lanes.keys().copied().collect();
+        self.changed.notify_one();
+    }
+
+    /// Completes when something has changed since the call before.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Completes when a lane has started, stopped or taken a revision since the call before.
+    pub(crate) async fn urgent(&self) {
+        self.urgent.notified().await;
+    }
+
+    /// Every lane.
+    pub(crate) fn lanes(&self) -> Vec<(TenantId, Observed)> {
+        self.inner()
+            .lanes
+            .iter()
+            .map(|(tenant, observed)| (*tenant, *observed))
+            .collect()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing that holds the lock can leave it half changed.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn observed(state: Standing, busy: u32) -> Observed {
+        Observed {
+            revision: 1,
+            state,
+            workers: 3,
+            busy,
+            held: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn only_what_changed_is_told_and_the_end_once() {
+        let (board, tenant) = (Board::default(), TenantId(Uuid::from_u128(1)));
+        board.set(tenant, observed(Standing::Running, 0));
+        board.urgent().await;
+        board.set(tenant, observed(Standing::Running, 1));
+        assert_eq!(board.take_changed(9), [(tenant, observed(Standing::Running, 1))]);
+        assert!(board.take_changed(9).is_empty());
+        board.tell_all();
+        assert_eq!(board.take_changed(9).len(), 1);
+        board.set(tenant, observed(Standing::Stopped, 0));
+        board.urgent().await;
+        assert_eq!(board.take_changed(9).len(), 1);
+        assert!(board.lanes().is_empty());
+    }
+}

@@ -1,0 +1,250 @@
+//! One tenant's lane inside one shard: its consumer's state, what was delivered and is not settled, and its workers.
+//! Pure.
+//!
+//! A worker is a place for one run in a commit, not a task: `workers` says how many runs of the tenant may be in
+//! flight at once. Changing it changes the next commit; nothing is reconnected and nothing redelivered.
+
+mod board;
+mod prefetch;
+mod refused;
+mod state;
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use common::id::TenantId;
+
+pub(crate) use self::{
+    board::{Board, Observed, Standing},
+    prefetch::{Budget, Traffic, worth_changing},
+    refused::{Next, Refused},
+    state::{Event, State, Step},
+};
+use crate::{
+    backoff::Backoff,
+    commit::Allowance,
+    delivery::{DeadLetter, Message},
+};
+
+/// Another daemon's commit takes milliseconds.
+const BUSY: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
+/// A table is locked, or being created or deleted: seconds.
+const UNWRITABLE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+/// A queue is missing: being declared again, or about to be withdrawn.
+const UNAVAILABLE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+/// A dead letter could not be published.
+const UNPUBLISHED: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+/// Dead letters of one lane being published at once.
+pub(crate) const PUBLISHING_MAX: usize = 8;
+
+/// A lane.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    pub(crate) tenant: TenantId,
+    /// How many runs of it may be in flight.
+    pub(crate) workers: usize,
+    /// The revision of its assignment.
+    pub(crate) revision: i64,
+    /// The revision of its last withdrawal.
+    pub(crate) withdrawn: i64,
+    /// Where it stands with its consumer.
+    pub(crate) state: State,
+    /// Whether it has a consumer, or had one a moment ago and is replacing it.
+    consuming: bool,
+    /// What its consumer was asked for with.
+    pub(crate) prefetch: u16,
+    /// What its messages are like.
+    pub(crate) traffic: Traffic,
+    /// Messages that no worker has taken yet.
+    buffer: VecDeque<Message>,
+    /// Messages that PostgreSQL has refused.
+    pub(crate) refused: Refused,
+    /// Messages that failed for good and are not published yet.
+    pub(crate) letters: VecDeque<Box<DeadLetter>>,
+    /// How many more of those are being published.
+    pub(crate) publishing: usize,
+    /// How many messages are in the commit under way.
+    pub(crate) in_commit: usize,
+    /// How many workers these are.
+    pub(crate) busy: usize,
+    /// How many deliveries are not settled, wherever they are.
+    pub(crate) held: usize,
+    /// Since when nothing has been settled although something is held.
+    pub(crate) stuck_since: Instant,
+    /// Its counter is locked.
+    pub(crate) locked: Backoff,
+    /// Its table cannot be written.
+    pub(crate) unwritable: Backoff,
+    /// Its queue cannot be consumed.
+    pub(crate) unavailable: Backoff,
+    /// Its dead letters cannot be published.
+    pub(crate) unpublished: Backoff,
+    /// Its last run was trouble, so its next is a commit of its own.
+    pub(crate) suspect: bool,
+    /// It stands in the queue of lanes that are ready.
+    pub(crate) queued: bool,
+    /// What was last told of it.
+    pub(crate) told: Option<Observed>,
+}
+
+impl Lane {
+    pub(crate) fn new(tenant: TenantId, now: Instant) -> Self {
+        Self {
+            tenant,
+            workers: 0,
+            revision: 0,
+            withdrawn: 0,
+            state: State::Waiting { until: now },
+            consuming: false,
+            prefetch: 0,
+            traffic: Traffic::default(),
+            buffer: VecDeque::new(),
+            refused: Refused::default(),
+            letters: VecDeque::new(),
+            publishing: 0,
+            in_commit: 0,
+            busy: 0,
+            held: 0,
+            stuck_since: now,
+            locked: BUSY,
+            unwritable: UNWRITABLE,
+            unavailable: UNAVAILABLE,
+            unpublished: UNPUBLISHED,
+            suspect: false,
+            queued: false,
+            told: None,
+        }
+    }
+
+    /// It stands there now.
+    pub(crate) fn enter(&mut self, state: State) {
+        self.state = state;
+        match state {
+            State::Running => self.consuming = true,
+            State::Waiting { .. } | State::Draining => self.consuming = false,
+            State::Subscribing { .. } | State::Cancelling(_) => {}
+        }
+    }
+
+    /// A message came.
+    pub(crate) fn push(&mut self, message: Message) {
+        self.buffer.push_back(message);
+    }
+
+    /// Messages that were in a commit are to be tried again, before everything that came after them.
+    pub(crate) fn put_back(&mut self, messages: Vec<Message>, now: Instant) {
+        for message in messages.into_iter().rev() {
+            match message.attempts {
+                0 => self.buffer.push_front(message),
+                _ => self.refused.put_back(message, now),
+            }
+        }
+    }
+
+    /// Whether a worker may take a run.
+    pub(crate) fn ready(&self, now: Instant) -> bool {
+        self.state.works()
+            && self.in_commit == 0
+            && !self.locked.holds(now)
+            && !self.unwritable.holds(now)
+            && (!self.buffer.is_empty() || self.refused.is_due(now))
+    }
+
+    /// Whether its run is to be a commit of its own.
+    pub(crate) fn alone(&self, now: Instant) -> bool {
+        self.suspect || self.refused.is_due(now)
+    }
+
+    /// Takes what its workers may put into a commit: a row that was refused by itself, else what has waited longest.
+    pub(crate) fn take(&mut self, allowance: &mut Allowance, now: Instant) -> Vec<Message> {
+        let messages = match self.refused.take_due(now) {
+            Some(message) => vec![message],
+            None => {
+                let rows = allowance.rows(self.workers).min(self.buffer.len());
+                let mut bytes_left = true;
+                let fits = self.buffer.iter().take(rows).take_while(|message| {
+                    let fits = bytes_left;
+                    bytes_left = bytes_left && allowance.take(message.payload.len());
+                    fits
+                });
+                let rows = fits.count();
+                self.buffer.drain(..rows).collect()
+            }
+        };
+        self.in_commit = messages.len();
+        self.busy = allowance.runs(self.workers, messages.len());
+        messages
+    }
+
+    /// So many of its deliveries are settled.
+    pub(crate) fn settle(&mut self, count: usize, now: Instant) {
+        self.held = self.held.saturating_sub(count);
+        if count > 0 {
+            self.stuck_since = now;
+        }
+    }
+
+    /// Takes everything that it holds and nobody works on, as delivery tags.
+    pub(crate) fn take_idle(&mut self) -> Vec<u64> {
+        let buffered = self.buffer.drain(..).map(|message| message.tag);
+        let refused = self.refused.drain().map(|message| message.tag);
+        let mut tags: Vec<u64> = buffered.chain(refused).collect();
+        tags.extend(self.letters.drain(..).map(|letter| letter.tag));
+        tags
+    }
+
+    /// Forgets every delivery: the channel that they came on is gone, and the broker delivers them again.
+    pub(crate) fn forget(&mut self, now: Instant) {
+        self.take_idle();
+        (self.publishing, self.in_commit, self.busy, self.held) = (0, 0, 0, 0);
+        self.queued = false;
+        self.enter(State::Waiting { until: now });
+    }
+
+    /// Whether nothing of it is in flight any more.
+    pub(crate) fn drained(&self) -> bool {
+        self.state == State::Draining && self.in_commit == 0 && self.publishing == 0
+    }
+
+    /// What it does, for others.
+    pub(crate) fn observed(&self) -> Observed {
+        let state = match self.consuming {
+            true => Standing::Running,
+            false => Standing::Starting,
+        };
+        Observed {
+            revision: self.revision,
+            state,
+            workers: count(self.workers),
+            busy: count(self.busy),
+            held: count(self.held),
+        }
+    }
+}
+
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::time::UNIX_EPOCH;
+
+    use uuid::Uuid;
+
+    use crate::{broker::Envelope, delivery::Message};
+
+    pub(crate) fn message(tag: u64) -> Message {
+        Message {
+            tag,
+            id: Uuid::from_u128(tag.into()),
+            payload: "{}".into(),
+            since: UNIX_EPOCH,
+            attempts: 0,
+            first_failed: None,
+            envelope: Envelope::default(),
+        }
+    }
+}

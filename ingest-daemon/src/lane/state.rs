@@ -1,0 +1,243 @@
+//! Where a lane stands with its consumer: one total transition function. Pure.
+
+use std::time::Instant;
+
+/// Where a lane stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// It has no consumer, and asks for one at `until`.
+    Waiting {
+        /// When.
+        until: Instant,
+    },
+    /// It has asked for a consumer, and still wants one or not.
+    Subscribing {
+        /// Whether it still wants one.
+        wanted: bool,
+    },
+    /// Its consumer is registered.
+    Running,
+    /// Its consumer is being cancelled.
+    Cancelling(Then),
+    /// It is to stop and has no consumer; its work in flight ends.
+    Draining,
+}
+
+/// What comes after a consumer is cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Then {
+    /// Another consumer, with another prefetch. What was delivered stays.
+    Again,
+    /// A pause: what was delivered goes back to the queue.
+    Park {
+        /// When to ask for a consumer again.
+        until: Instant,
+    },
+    /// The lane's end.
+    Stop,
+}
+
+/// What happens to a lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// It is to run.
+    Run,
+    /// It is to stop.
+    Stop,
+    /// The time that it waited for has come.
+    Due,
+    /// Its consumer is registered.
+    Subscribed,
+    /// Its consumer could not be registered.
+    Unavailable {
+        /// When to ask again.
+        retry_at: Instant,
+    },
+    /// Its consumer is gone, and everything it brought is here.
+    Ended {
+        /// When to ask for another one, if we did not cancel it.
+        retry_at: Instant,
+    },
+    /// Its prefetch is to change.
+    Resize,
+    /// It has held its messages for too long.
+    Park {
+        /// When to ask for a consumer again.
+        until: Instant,
+    },
+}
+
+/// What is to be done about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing.
+    Stay,
+    /// Ask for a consumer.
+    Subscribe,
+    /// Ask for the consumer to be cancelled.
+    Cancel,
+    /// Give back what is buffered.
+    GiveBack,
+}
+
+impl State {
+    /// The state after `event`, and what is to be done.
+    pub(crate) fn on(self, event: Event) -> (Self, Step) {
+        use State::{Cancelling, Draining, Running, Subscribing, Waiting};
+        const SUBSCRIBE: (State, Step) = (Subscribing { wanted: true }, Step::Subscribe);
+        match (self, event) {
+            (Waiting { .. }, Event::Due) => SUBSCRIBE,
+            (Waiting { .. }, Event::Stop) => (Draining, Step::GiveBack),
+            (Waiting { .. }, Event::Park { until }) => (Waiting { until }, Step::GiveBack),
+            (Waiting { .. }, _) => (self, Step::Stay),
+
+            (Subscribing { .. }, Event::Run) => (Subscribing { wanted: true }, Step::Stay),
+            (Subscribing { .. }, Event::Stop) => (Subscribing { wanted: false }, Step::Stay),
+            (Subscribing { wanted: true }, Event::Subscribed) => (Running, Step::Stay),
+            (Subscribing { wanted: false }, Event::Subscribed) => (Cancelling(Then::Stop), Step::Cancel),
+            (Subscribing { wanted: true }, Event::Unavailable { retry_at }) => {
+                (Waiting { until: retry_at }, Step::Stay)
+            }
+            (Subscribing { wanted: false }, Event::Unavailable { .. }) => (Draining, Step::GiveBack),
+            (Subscribing { .. }, _) => (self, Step::Stay),
+
+            (Running, Event::Stop) => (Cancelling(Then::Stop), Step::Cancel),
+            (Running, Event::Resize) => (Cancelling(Then::Again), Step::Cancel),
+            (Running, Event::Park { until }) => (Cancelling(Then::Park { until }), Step::Cancel),
+            (Running, Event::Ended { retry_at }) => (Waiting { until: retry_at }, Step::Stay),
+            (Running, _) => (self, Step::Stay),
+
+            (Cancelling(_), Event::Stop) => (Cancelling(Then::Stop), Step::Stay),
+            (Cancelling(Then::Stop), Event::Run) => (Cancelling(Then::Again), Step::Stay),
+            (Cancelling(Then::Again), Event::Park { until }) => {
+                (Cancelling(Then::Park { until }), Step::Stay)
+            }
+            // Not before: what the broker gets back while the consumer is there, it would deliver again.
+            (Cancelling(Then::Again), Event::Ended { .. }) => SUBSCRIBE,
+            (Cancelling(Then::Park { until }), Event::Ended { .. }) => (Waiting { until }, Step::GiveBack),
+            (Cancelling(Then::Stop), Event::Ended { .. }) => (Draining, Step::GiveBack),
+            (Cancelling(_), _) => (self, Step::Stay),
+
+            (Draining, Event::Run) => SUBSCRIBE,
+            (Draining, _) => (self, Step::Stay),
+        }
+    }
+
+    /// Whether workers may take runs.
+    pub(crate) fn works(self) -> bool {
+        match self {
+            Self::Waiting { .. } | Self::Running | Self::Cancelling(Then::Again) => true,
+            Self::Subscribing { wanted } => wanted,
+            Self::Cancelling(_) | Self::Draining => false,
+        }
+    }
+
+    /// Whether the lane is to end.
+    pub(crate) fn stopping(self) -> bool {
+        matches!(
+            self,
+            Self::Draining | Self::Subscribing { wanted: false } | Self::Cancelling(Then::Stop)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        use std::sync::OnceLock;
+        static START: OnceLock<Instant> = OnceLock::new();
+        *START.get_or_init(Instant::now) + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn a_pause_gives_back_only_after_the_consumer_is_gone() {
+        let (state, step) = State::Running.on(Event::Stop);
+        assert_eq!((state, step), (State::Cancelling(Then::Stop), Step::Cancel));
+        assert!(!state.works() && state.stopping());
+        let (state, step) = state.on(Event::Ended { retry_at: at(1) });
+        assert_eq!((state, step), (State::Draining, Step::GiveBack));
+    }
+
+    #[test]
+    fn a_pause_that_is_taken_back_keeps_what_was_delivered() {
+        let (state, _) = State::Running.on(Event::Stop);
+        let (state, step) = state.on(Event::Run);
+        assert_eq!(step, Step::Stay);
+        assert_eq!(state.on(Event::Ended { retry_at: at(1) }).1, Step::Subscribe);
+    }
+
+    #[test]
+    fn a_stop_while_subscribing_cancels_as_soon_as_there_is_a_consumer() {
+        let (state, step) = State::Subscribing { wanted: true }.on(Event::Stop);
+        assert_eq!(step, Step::Stay);
+        assert_eq!(state.on(Event::Subscribed).1, Step::Cancel);
+        assert_eq!(
+            state.on(Event::Unavailable { retry_at: at(1) }),
+            (State::Draining, Step::GiveBack)
+        );
+    }
+
+    #[test]
+    fn a_deleted_queue_is_asked_for_again() {
+        let (state, _) = State::Running.on(Event::Ended { retry_at: at(1) });
+        assert_eq!(state, State::Waiting { until: at(1) });
+        assert_eq!(state.on(Event::Due).1, Step::Subscribe);
+    }
+
+    /// A broker that does what it is asked for: at most one request is under way, and a consumer ends once.
+    #[derive(Default)]
+    struct Broker {
+        subscribing: bool,
+        consumer: bool,
+        cancelling: bool,
+    }
+
+    proptest! {
+        #[test]
+        fn there_is_never_more_than_one_consumer_and_a_stop_is_always_reached(
+            choices in prop::collection::vec(0_u8..8, 0..60)
+        ) {
+            let mut state = State::Waiting { until: at(0) };
+            let mut broker = Broker::default();
+            let stop = choices.len();
+            // In the end the lane is told to stop, and the broker answers what it was asked.
+            let ending = [1_u8, 2, 4, 2, 4];
+            for (step, choice) in choices.into_iter().chain(ending).enumerate() {
+                let event = match choice {
+                    0 if step < stop => Event::Run,
+                    1 => Event::Stop,
+                    2 if broker.subscribing => { broker.subscribing = false; broker.consumer = true; Event::Subscribed }
+                    3 if broker.subscribing => { broker.subscribing = false; Event::Unavailable { retry_at: at(1) } }
+                    4 if broker.consumer && (broker.cancelling || step < stop) => {
+                        broker.consumer = false; broker.cancelling = false; Event::Ended { retry_at: at(1) }
+                    }
+                    5 => Event::Resize,
+                    6 => Event::Park { until: at(9) },
+                    7 => Event::Due,
+                    _ => continue,
+                };
+                let (next, step) = state.on(event);
+                match step {
+                    Step::Subscribe => {
+                        prop_assert!(!broker.subscribing && !broker.consumer, "{state:?} {event:?}");
+                        broker.subscribing = true;
+                    }
+                    Step::Cancel => {
+                        prop_assert!(broker.consumer && !broker.cancelling, "{state:?} {event:?}");
+                        broker.cancelling = true;
+                    }
+                    Step::GiveBack => prop_assert!(!broker.consumer && !broker.subscribing),
+                    Step::Stay => {}
+                }
+                state = next;
+            }
+            prop_assert_eq!(state, State::Draining);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What to acknowledge: the delivery tags of one channel.
+//!
+//! Tags count up from 1 over all of a channel's consumers. One `multiple` acknowledgement at the end of the contiguous
+//! settled prefix stands for all of it; acking `multiple` any further would ack what is not stored yet. An
+//! acknowledgement always names a tag that is itself still unacknowledged: the broker closes the channel for any
+//! other. What is settled behind a gap that stays open is acknowledged singly.
+
+use std::collections::BTreeMap;
+
+/// One acknowledgement to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ack {
+    /// The delivery tag.
+    pub(crate) tag: u64,
+    /// Whether it stands for every unacknowledged tag below, too.
+    pub(crate) multiple: bool,
+}
+
+/// The tags of one channel. Memory is bounded by the number of gaps, and so by the unsettled deliveries.
+#[derive(Debug, Default)]
+pub(crate) struct Watermark {
+    /// Every tag up to here is gone from the broker's books.
+    gone_to: u64,
+    /// Beyond it: stored, and to be acknowledged.
+    settled: Ranges,
+    /// Beyond it: acknowledged singly, or given back.
+    gone: Ranges,
+    /// Whether something was settled and waiting when [`Watermark::around`] was last called.
+    waiting: bool,
+}
+
+impl Watermark {
+    /// A tag is to be acknowledged.
+    pub(crate) fn settle(&mut self, tag: u64) {
+        self.settled.insert(tag);
+    }
+
+    /// A tag was given back by a negative acknowledgement.
+    pub(crate) fn give_back(&mut self, tag: u64) {
+        self.gone.insert(tag);
+    }
+
+    /// The one acknowledgement for the contiguous prefix, if it has grown.
+    pub(crate) fn advance(&mut self) -> Option<Ack> {
+        let mut ack = None;
+        loop {
+            let next = self.gone_to + 1;
+            if let Some(end) = self.settled.take(next) {
+                self.gone_to = end;
+                ack = Some(end);
+            } else if let Some(end) = self.gone.take(next) {
+                self.gone_to = end;
+            } else {
+                break;
+            }
+        }
+        ack.map(|tag| Ack { tag, multiple: true })
+    }
+
+    /// Called now and then: what waits behind a gap for the second time in a row is acknowledged singly. A gap that
+    /// merely moves on counts as well: it is a slow lane's, and the others' prefetch must not wait for it.
+    pub(crate) fn around(&mut self) -> Vec<Ack> {
+        if self.settled.is_empty() {
+            self.waiting = false;
+            return Vec::new();
+        }
+        if !std::mem::replace(&mut self.waiting, true) {
+            return Vec::new();
+        }
+        self.waiting = false;
+        let tags: Vec<u64> = self.settled.drain().collect();
+        tags.into_iter()
+            .inspect(|&tag| self.gone.insert(tag))
+            .map(|tag| Ack { tag, multiple: false })
+            .collect()
+    }
+}
+
+/// A set of tags, as ranges: first to last.
+#[derive(Debug, Default)]
+struct Ranges(BTreeMap<u64, u64>);
+
+impl Ranges {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn insert(&mut self, tag: u64) {
+        let end = self.0.remove(&(tag + 1)).unwrap_or(tag);
+        match self.0.range_mut(..tag).next_back() {
+            Some((_, last)) if *last + 1 == tag => *last = end,
+            _ => {
+                self.0.insert(tag, end);
+            }
+        }
+    }
+
+    /// Takes the range that starts at `first`, and answers its last.
+    fn take(&mut self, first: u64) -> Option<u64> {
+        self.0.remove(&first)
+    }
+
+    fn drain(&mut self) -> impl Iterator<Item = u64> {
+        std::mem::take(&mut self.0)
+            .into_iter()
+            .flat_map(|(first, last)| first..=last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The broker's books: answers which tags an acknowledgement takes off, or panics as it would close the channel.
+    fn broker(unacked: &mut BTreeSet<u64>, ack: Ack) -> Vec<u64> {
+        assert!(unacked.contains(&ack.tag), "unknown delivery tag {}", ack.tag);
+        let off: Vec<u64> = match ack.multiple {
+            true => unacked.range(..=ack.tag).copied().collect(),
+            false => vec![ack.tag],
+        };
+        for tag in &off {
+            unacked.remove(tag);
+        }
+        off
+    }
+
+    #[test]
+    fn a_prefix_is_acknowledged_once_it_is_whole() {
+        let mut watermark = Watermark::default();
+        watermark.settle(2);
+        watermark.settle(3);
+        assert_eq!(watermark.advance(), None);
+        watermark.settle(1);
+        assert_eq!(
+            watermark.advance(),
+            Some(Ack {
+                tag: 3,
+                multiple: true
+            })
+        );
+        assert_eq!(watermark.advance(), None);
+    }
+
+    #[test]
+    fn a_gap_that_stays_open_holds_nothing_back() {
+        let mut watermark = Watermark::default();
+        watermark.settle(2);
+        watermark.settle(4);
+        assert!(watermark.around().is_empty(), "it may close by itself");
+        let singly = |tag| Ack { tag, multiple: false };
+        assert_eq!(watermark.around(), [singly(2), singly(4)]);
+        watermark.settle(1);
+        // 2 is gone already, and may not be named again.
+        assert_eq!(
+            watermark.advance(),
+            Some(Ack {
+                tag: 1,
+                multiple: true
+            })
+        );
+        watermark.settle(3);
+        assert_eq!(
+            watermark.advance(),
+            Some(Ack {
+                tag: 3,
+                multiple: true
+            })
+        );
+    }
+
+    #[test]
+    fn what_was_given_back_leaves_no_gap() {
+        let mut watermark = Watermark::default();
+        watermark.give_back(1);
+        watermark.settle(2);
+        watermark.give_back(3);
+        assert_eq!(
+            watermark.advance(),
+            Some(Ack {
+                tag: 2,
+                multiple: true
+            })
+        );
+        watermark.settle(4);
+        assert_eq!(
+            watermark.advance(),
+            Some(Ack {
+                tag: 4,
+                multiple: true
+            })
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn any_interleaving_acknowledges_each_settled_tag_once_and_no_other(
+            order in Just((1_u64..=40).collect::<Vec<_>>()).prop_shuffle(),
+            back in prop::collection::vec(prop::bool::weighted(0.2), 40),
+            then in prop::collection::vec(0_u8..4, 40),
+        ) {
+            let mut watermark = Watermark::default();
+            let mut unacked: BTreeSet<u64> = order.iter().copied().collect();
+            let (mut settled, mut acked) = (BTreeSet::new(), BTreeSet::new());
+            for ((tag, back), then) in order.into_iter().zip(back).zip(then) {
+                if back {
+                    unacked.remove(&tag);
+                    watermark.give_back(tag);
+                } else {
+                    settled.insert(tag);
+                    watermark.settle(tag);
+                }
+                let mut acks = Vec::new();
+                if then & 1 == 1 { acks.extend(watermark.advance()); }
+                if then & 2 == 2 { acks.extend(watermark.around()); }
+                for off in acks.into_iter().flat_map(|ack| broker(&mut unacked, ack)) {
+                    prop_assert!(settled.contains(&off), "{off} was not settled");
+                    prop_assert!(acked.insert(off));
+                }
+            }
+            for off in watermark.advance().into_iter().flat_map(|ack| broker(&mut unacked, ack)) {
+                prop_assert!(settled.contains(&off) && acked.insert(off));
+            }
+            prop_assert_eq!(acked, settled);
+            prop_assert!(unacked.is_empty() && watermark.gone.is_empty());
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! A shard's lanes and what they want done. Pure: it takes what happens and answers with [`Action`]s, in the order in
+//! which they are to be done; it does no I/O and takes time and randomness as arguments.
+
+use std::{
+    collections::{BTreeSet, HashMap, VecDeque},
+    time::{Duration, Instant, SystemTime},
+};
+
+use common::id::TenantId;
+use tracing::{info, warn};
+
+use crate::{
+    backoff::Backoff,
+    commit::Limits,
+    delivery::{DeadLetter, Delivery},
+    lane::{Budget, Event, Lane, Observed, PUBLISHING_MAX, Standing, State, Step, worth_changing},
+    settle::{Ack, Watermark},
+};
+
+/// PostgreSQL cannot store: it is asked again after this, growing.
+const OUTAGE: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+/// A lane that settles nothing for this long gives its messages back: well before the broker's `consumer_timeout`,
+/// 30 minutes, closes the channel over it.
+const STUCK_MAX: Duration = Duration::from_secs(600);
+/// How long such a lane then leaves its queue alone.
+const PARKED: Duration = Duration::from_secs(30);
+/// Consumers replaced for another prefetch in one tick at most: each pauses its lane for two round trips.
+const RESIZES_MAX: usize = 32;
+
+/// Something to be done.
+#[derive(Debug)]
+pub(super) enum Action {
+    /// Ask for a consumer with this prefetch.
+    Subscribe(TenantId, u16),
+    /// Ask for a consumer to be cancelled.
+    Cancel(TenantId),
+    /// Acknowledge.
+    Ack(Ack),
+    /// Give a delivery back.
+    GiveBack(u64),
+    /// Publish a dead letter.
+    Publish(TenantId, Box<DeadLetter>),
+    /// Tell what a lane does.
+    Tell(TenantId, Observed),
+}
+
+/// A moment, and the luck that comes with it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Now {
+    /// For pauses.
+    pub(super) instant: Instant,
+    /// For what people read.
+    pub(super) time: SystemTime,
+    /// 0..1: spreads what would otherwise happen together.
+    pub(super) random: f64,
+}
+
+/// A shard's lanes.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    pub(super) limits: Limits,
+    budget: Budget,
+    message_bytes_max: usize,
+    pub(super) lanes: HashMap<TenantId, Lane>,
+    /// Lanes with something to store, the one that waits longest first.
+    pub(super) ready: VecDeque<TenantId>,
+    /// When to look at a lane again. At most one entry per pause that a lane or a refused row is in.
+    timers: BTreeSet<(Instant, TenantId)>,
+    pub(super) watermark: Watermark,
+    /// Counts the channel's lives: what belongs to an earlier one means nothing any more.
+    pub(super) generation: u64,
+    pub(super) outage: Backoff,
+    /// Messages that were refused and will be tried again, since this was last taken.
+    pub(super) retried: u64,
+    actions: Vec<Action>,
+}
+
+impl Lanes {
+    pub(super) fn new(limits: Limits, budget: Budget, message_bytes_max: usize) -> Self {
+        Self {
+            limits,
+            budget,
+            message_bytes_max,
+            lanes: HashMap::new(),
+            ready: VecDeque::new(),
+            timers: BTreeSet::new(),
+            watermark: Watermark::default(),
+            generation: 0,
+            outage: OUTAGE,
+            retried: 0,
+            actions: Vec::new(),
+        }
+    }
+
+    /// What is to be done now.
+    pub(super) fn take_actions(&mut self) -> Vec<Action> {
+        std::mem::take(&mut self.actions)
+    }
+
+    pub(super) fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+
+    /// Whether every lane has ended.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lanes.is_empty()
+    }
+
+    /// When something is due that nothing else brings about.
+    pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        let outage = self
+            .outage
+            .until()
+            .filter(|until| *until > now && !self.ready.is_empty());
+        timer.into_iter().chain(outage).min()
+    }
+
+    /// A lane is to run, or to run otherwise.
+    pub(super) fn run(&mut self, tenant: TenantId, workers: usize, revision: i64, now: Now) {
+        let lane = self
+            .lanes
+            .entry(tenant)
+            .or_insert_with(|| Lane::new(tenant, now.instant));
+        (lane.workers, lane.revision) = (workers, revision);
+        self.timers.insert((now.instant, tenant));
+        self.on(tenant, Event::Run, now);
+    }
+
+    /// A lane is to stop.
+    pub(super) fn stop(&mut self, tenant: TenantId, revision: i64, now: Now) {
+        match self.lanes.get_mut(&tenant) {
+            Some(lane) => {
+                lane.withdrawn = revision;
+                self.on(tenant, Event::Stop, now);
+            }
+            None => self.act(Action::Tell(tenant, stopped(revision))),
+        }
+    }
+
+    /// Every lane is to stop.
+    pub(super) fn stop_all(&mut self, now: Now) {
+        for tenant in self.lanes.keys().copied().collect::<Vec<_>>() {
+            self.on(tenant, Event::Stop, now);
+        }
+    }
+
+    /// A lane's consumer is registered.
+    pub(super) fn subscribed(&mut self, tenant: TenantId, now: Now) {
+        if let Some(lane) = self.lanes.get_mut(&tenant) {
+            lane.unavailable.reset();
+        }
+        self.on(tenant, Event::Subscribed, now);
+    }
+
+    /// A lane's consumer could not be registered.
+    pub(super) fn unavailable(&mut self, tenant: TenantId, why: &str, now: Now) {
+        let Some(retry_at) = self.retry_consumer(tenant, now, why) else {
+            return;
+        };
+        self.on(tenant, Event::Unavailable { retry_at }, now);
+    }
+
+    /// A lane's consumer is gone.
+    pub(super) fn ended(&mut self, tenant: TenantId, now: Now) {
+        let unasked = self
+            .lanes
+            .get(&tenant)
+            .is_some_and(|lane| lane.state == State::Running);
+        let retry_at = match unasked {
+            true => self.retry_consumer(tenant, now, "the broker ended the consumer"),
+            false => Some(now.instant),
+        };
+        if let Some(retry_at) = retry_at {
+            self.on(tenant, Event::Ended { retry_at }, now);
+        }
+    }
+
+    fn retry_consumer(&mut self, tenant: TenantId, now: Now, why: &str) -> Option<Instant> {
+        let lane = self.lanes.get_mut(&tenant)?;
+        if !lane.unavailable.failing() {
+            warn!(%tenant, why, "the queue cannot be consumed; trying on");
+        }
+        let retry_at = lane.unavailable.fail(now.instant, now.random);
+        self.timers.insert((retry_at, tenant));
+        Some(retry_at)
+    }
+
+    /// Messages came.
+    pub(super) fn delivered(&mut self, tenant: TenantId, deliveries: Vec<Delivery>, now: Now) {
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            // A lane outlives its consumer, so this cannot be; they would be lost to the queue all the same.
+            for delivery in deliveries {
+                self.give_back(delivery.tag);
+            }
+            return;
+        };
+        if lane.held == 0 {
+            lane.stuck_since = now.instant;
+        }
+        lane.held += deliveries.len();
+        for delivery in deliveries {
+            lane.traffic.came(delivery.body.len());
+            match delivery.decode(tenant, self.message_bytes_max, now.time) {
+                Ok(message) => lane.push(message),
+                Err(letter) => lane.letters.push_back(letter),
+            }
+        }
+        self.look_at(tenant, now);
+    }
+
+    /// The channel is gone, and every delivery with it.
+    pub(super) fn lost(&mut self, now: Now) {
+        self.generation += 1;
+        self.watermark = Watermark::default();
+        self.ready.clear();
+        self.timers.clear();
+        // What was to be done on the channel is not to be done any more; what was to be told still is.
+        self.actions.retain(|action| matches!(action, Action::Tell(..)));
+        for tenant in self.lanes.keys().copied().collect::<Vec<_>>() {
+            let Some(lane) = self.lanes.get_mut(&tenant) else {
+                continue;
+            };
+            let stopping = lane.state.stopping();
+            lane.forget(now.instant);
+            self.timers.insert((now.instant, tenant));
+            if stopping {
+                self.on(tenant, Event::Stop, now);
+            } else {
+                self.tell(tenant);
+            }
+        }
+    }
+
+    /// Looks at the lanes whose time has come. Only while there is a channel.
+    pub(super) fn due(&mut self, now: Now) {
+        while self.timers.first().is_some_and(|(at, _)| *at <= now.instant) {
+            let Some((_, tenant)) = self.timers.pop_first() else {
+                break;
+            };
+            match self.lanes.get(&tenant).map(|lane| lane.state) {
+                Some(State::Waiting { until }) if until <= now.instant => self.on(tenant, Event::Due, now),
+                _ => self.look_at(tenant, now),
+            }
+        }
+    }
+
+    /// What is to be done now and then.
+    pub(super) fn tick(&mut self, now: Now) {
+        for ack in self.watermark.around() {
+            self.act(Action::Ack(ack));
+        }
+        let count = self.lanes.len();
+        let mut resizes = RESIZES_MAX;
+        let mut events = Vec::new();
+        for lane in self.lanes.values() {
+            if lane.held > 0 && now.instant.saturating_duration_since(lane.stuck_since) > STUCK_MAX {
+                let until = now.instant + PARKED;
+                events.push((lane.tenant, Event::Park { until }));
+                self.timers.insert((until, lane.tenant));
+            } else if resizes > 0
+                && lane.state == State::Running
+                && worth_changing(lane.prefetch, self.budget.prefetch(count, lane.traffic))
+            {
+                resizes -= 1;
+                events.push((lane.tenant, Event::Resize));
+            }
+        }
+        for (tenant, event) in events {
+            if let Event::Park { .. } = event {
+                warn!(%tenant, "nothing could be settled for {} s; giving the messages back", STUCK_MAX.as_secs());
+            }
+            self.on(tenant, event, now);
+        }
+    }
+
+    /// Gives a lane an event and does what follows from it.
+    pub(super) fn on(&mut self, tenant: TenantId, event: Event, now: Now) {
+        let count = self.lanes.len();
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return;
+        };
+        let (state, step) = lane.state.on(event);
+        lane.enter(state);
+        match step {
+            Step::Stay => {}
+            Step::Subscribe => {
+                lane.prefetch = self.budget.prefetch(count, lane.traffic);
+                self.actions.push(Action::Subscribe(tenant, lane.prefetch));
+            }
+            Step::Cancel => self.actions.push(Action::Cancel(tenant)),
+            Step::GiveBack => self.give_back_idle(tenant, now),
+        }
+        self.look_at(tenant, now);
+    }
+
+    /// Gives back everything of a lane that nobody works on.
+    pub(super) fn give_back_idle(&mut self, tenant: TenantId, now: Now) {
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return;
+        };
+        let tags = lane.take_idle();
+        lane.settle(tags.len(), now.instant);
+        for tag in tags {
+            self.give_back(tag);
+        }
+        self.advance();
+    }
+
+    fn give_back(&mut self, tag: u64) {
+        self.watermark.give_back(tag);
+        self.act(Action::GiveBack(tag));
+    }
+
+    pub(super) fn advance(&mut self) {
+        if let Some(ack) = self.watermark.advance() {
+            self.act(Action::Ack(ack));
+        }
+    }
+
+    pub(super) fn wake_at(&mut self, at: Instant, tenant: TenantId) {
+        self.timers.insert((at, tenant));
+    }
+
+    /// Starts what a lane can start: a run, dead letters, its end. And tells what it does.
+    pub(super) fn look_at(&mut self, tenant: TenantId, now: Now) {
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return;
+        };
+        if lane.drained() {
+            let revision = lane.withdrawn.max(lane.revision);
+            self.lanes.remove(&tenant);
+            self.act(Action::Tell(tenant, stopped(revision)));
+            info!(%tenant, revision, "lane stopped");
+            return;
+        }
+        if !lane.queued && lane.ready(now.instant) {
+            lane.queued = true;
+            self.ready.push_back(tenant);
+        }
+        if lane.state.works() && !lane.unpublished.holds(now.instant) {
+            let room = PUBLISHING_MAX
+                .saturating_sub(lane.publishing)
+                .min(lane.letters.len());
+            for letter in lane.letters.drain(..room) {
+                lane.publishing += 1;
+                self.actions.push(Action::Publish(tenant, letter));
+            }
+        }
+        self.tell(tenant);
+    }
+
+    pub(super) fn tell(&mut self, tenant: TenantId) {
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return;
+        };
+        let observed = lane.observed();
+        if lane.told.replace(observed) != Some(observed) {
+            self.actions.push(Action::Tell(tenant, observed));
+        }
+    }
+}
+
+fn stopped(revision: i64) -> Observed {
+    Observed {
+        revision,
+        state: Standing::Stopped,
+        workers: 0,
+        busy: 0,
+        held: 0,
+    }
+}

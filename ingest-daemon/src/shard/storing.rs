@@ -1,0 +1,185 @@
+//! What a shard's lanes store: filling commits, and what follows from their outcomes. Pure.
+
+use common::id::TenantId;
+use tracing::{info, warn};
+
+use super::lanes::{Lanes, Now};
+use crate::{
+    commit::{Commit, Hold, Outcome, Portion, Settled},
+    delivery::DeadLetter,
+    lane::{Next, State},
+};
+
+impl Lanes {
+    /// Fills a commit, if there is something to store: the lane that waits longest first. Only while none is under
+    /// way.
+    pub(super) fn next_commit(&mut self, now: Now) -> Option<Commit> {
+        if self.outage.holds(now.instant) {
+            return None;
+        }
+        let mut chosen = Vec::new();
+        let (mut workers, mut trial) = (0, false);
+        while chosen.len() < self.limits.tenants
+            && let Some(tenant) = self.ready.pop_front()
+        {
+            let Some(lane) = self.lanes.get_mut(&tenant) else {
+                continue;
+            };
+            lane.queued = false;
+            // It may have been held or stopped since it was queued; it is queued again when that is over.
+            if !lane.ready(now.instant) {
+                continue;
+            }
+            if lane.alone(now.instant) {
+                if chosen.is_empty() {
+                    trial = true;
+                    chosen.push(tenant);
+                } else {
+                    lane.queued = true;
+                    self.ready.push_front(tenant);
+                }
+                break;
+            }
+            workers += lane.workers;
+            chosen.push(tenant);
+        }
+        let mut allowance = self.limits.allowance(chosen.len(), workers);
+        let mut portions = Vec::with_capacity(chosen.len());
+        let mut left = Vec::new();
+        for tenant in chosen {
+            let Some(lane) = self.lanes.get_mut(&tenant) else {
+                continue;
+            };
+            if allowance.spent() {
+                lane.queued = true;
+                left.push(tenant);
+                continue;
+            }
+            let messages = lane.take(&mut allowance, now.instant);
+            self.tell(tenant);
+            portions.push(Portion { tenant, messages });
+        }
+        // They were first, and stay first.
+        for tenant in left.into_iter().rev() {
+            self.ready.push_front(tenant);
+        }
+        (!portions.is_empty()).then_some(Commit {
+            generation: self.generation,
+            trial,
+            portions,
+        })
+    }
+
+    /// What became of a commit.
+    pub(super) fn settled(&mut self, outcome: Outcome, now: Now) {
+        match &outcome.outage {
+            Some(why) => {
+                if !self.outage.failing() {
+                    warn!(why, "PostgreSQL cannot store; holding everything");
+                }
+                self.outage.fail(now.instant, now.random);
+            }
+            None if self.outage.reset() => info!("PostgreSQL stores again"),
+            None => {}
+        }
+        if outcome.generation != self.generation {
+            // The channel was lost meanwhile. What is stored comes again, and is passed over then.
+            return;
+        }
+        for settled in outcome.settled {
+            self.settled_lane(settled, now);
+        }
+        self.advance();
+    }
+
+    fn settled_lane(&mut self, settled: Settled, now: Now) {
+        let tenant = settled.tenant;
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return;
+        };
+        (lane.in_commit, lane.busy) = (0, 0);
+        lane.settle(settled.stored.len(), now.instant);
+        lane.put_back(settled.back, now.instant);
+
+        let mut wake_at = Vec::new();
+        // Another daemon's commit is no trouble.
+        lane.suspect =
+            settled.hold.as_ref().is_some_and(|hold| *hold != Hold::Busy) || !settled.refused.is_empty();
+        match settled.hold {
+            Some(Hold::Busy) => wake_at.push(lane.locked.fail(now.instant, now.random)),
+            Some(Hold::Unwritable(why)) => {
+                if !lane.unwritable.failing() {
+                    warn!(%tenant, why, "the tenant's table cannot be written; holding the tenant");
+                }
+                wake_at.push(lane.unwritable.fail(now.instant, now.random));
+            }
+            Some(Hold::Unfinished) => {}
+            // Nothing of it was tried, perhaps.
+            None if settled.stored.is_empty() => {}
+            None => {
+                lane.locked.reset();
+                if lane.unwritable.reset() {
+                    info!(%tenant, "the tenant's table can be written again");
+                }
+            }
+        }
+        for (message, why) in settled.refused {
+            let (id, attempt) = (message.id, message.attempts + 1);
+            warn!(%tenant, %id, attempt, reason = "refused", why, "a message failed");
+            match lane.refused.refuse(message, why, now.instant, now.time) {
+                Next::Again(due) => {
+                    self.retried += 1;
+                    wake_at.push(due);
+                }
+                Next::Dead(letter) => lane.letters.push_back(letter),
+            }
+        }
+        let draining = lane.state == State::Draining;
+        for message in settled.stored {
+            self.watermark.settle(message.tag);
+        }
+        for at in wake_at {
+            self.wake_at(at, tenant);
+        }
+        // Its consumer is gone already if it drains; else its end gives back what is there then.
+        if draining {
+            self.give_back_idle(tenant, now);
+        }
+        self.look_at(tenant, now);
+    }
+
+    /// Whether a dead letter was published.
+    pub(super) fn published(
+        &mut self,
+        tenant: TenantId,
+        letter: Box<DeadLetter>,
+        result: Result<(), impl std::fmt::Display>,
+        now: Now,
+    ) {
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return;
+        };
+        lane.publishing = lane.publishing.saturating_sub(1);
+        match result {
+            Ok(()) => {
+                lane.unpublished.reset();
+                lane.settle(1, now.instant);
+                self.watermark.settle(letter.tag);
+                self.advance();
+            }
+            Err(error) => {
+                if !lane.unpublished.failing() {
+                    warn!(%tenant, %error, "dead letters cannot be published; holding them");
+                }
+                let at = lane.unpublished.fail(now.instant, now.random);
+                lane.letters.push_front(letter);
+                let draining = lane.state == State::Draining;
+                self.wake_at(at, tenant);
+                if draining {
+                    self.give_back_idle(tenant, now);
+                }
+            }
+        }
+        self.look_at(tenant, now);
+    }
+}

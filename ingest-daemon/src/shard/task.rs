@@ -1,0 +1,228 @@
+//! The shard's task: does what its lanes say, and tells them what happens.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use common::{broker::Broker, id::TenantId};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep, sleep_until},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    Command,
+    lanes::{Action, Lanes, Now},
+};
+use crate::{
+    broker::{Event, PublishError, Publisher, Wire},
+    commit,
+    delivery::DeadLetter,
+    lane::{Board, Budget},
+    metrics::Instruments,
+};
+
+/// How often slow things are looked at: gaps in the acknowledgements, prefetches.
+const TICK: Duration = Duration::from_millis(100);
+/// The pause after a channel could not be opened; the connection backs off for itself.
+const REOPEN_PAUSE: Duration = Duration::from_millis(500);
+/// How long to sleep when nothing is due.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What a shard is made of.
+#[derive(Debug)]
+pub(crate) struct Options {
+    /// The daemon's id, for consumer tags.
+    pub(crate) daemon: String,
+    /// What bounds a commit.
+    pub(crate) limits: commit::Limits,
+    /// What its lanes may hold together.
+    pub(crate) budget: Budget,
+    /// The largest body.
+    pub(crate) message_bytes_max: usize,
+    /// The connection that it consumes on.
+    pub(crate) broker: Broker,
+    /// Where dead letters go.
+    pub(crate) publisher: Arc<Publisher>,
+    /// Where it tells what its lanes do.
+    pub(crate) board: Arc<Board>,
+    /// What it measures.
+    pub(crate) instruments: Instruments,
+}
+
+/// A shard that runs.
+#[derive(Debug)]
+pub(crate) struct Shard {
+    options: Options,
+    lanes: Lanes,
+    committer: commit::Handle,
+    commands: mpsc::Receiver<Command>,
+    stopping: bool,
+}
+
+/// A dead letter under way, and what came of it.
+type Publishing = FuturesUnordered<BoxFuture<'static, (TenantId, Box<DeadLetter>, Result<(), PublishError>)>>;
+
+impl Shard {
+    pub(crate) fn new(
+        options: Options,
+        committer: commit::Handle,
+        commands: mpsc::Receiver<Command>,
+    ) -> Self {
+        let lanes = Lanes::new(options.limits.clone(), options.budget, options.message_bytes_max);
+        Self {
+            options,
+            lanes,
+            committer,
+            commands,
+            stopping: false,
+        }
+    }
+
+    /// Runs until every [`Handle`](super::Handle) is dropped and every lane has ended.
+    pub(crate) async fn run(mut self) {
+        while let Some(wire) = self.open().await {
+            if let Some(why) = self.serve(wire).await {
+                warn!(why, "a shard lost its channel; starting its lanes again");
+                self.lanes.lost(now());
+            }
+        }
+    }
+
+    fn done(&self) -> bool {
+        self.stopping && self.lanes.is_empty()
+    }
+
+    /// Opens a channel. None once the shard is done.
+    async fn open(&mut self) -> Option<Wire> {
+        let (broker, daemon) = (self.options.broker.clone(), self.options.daemon.clone());
+        let mut opening = pin!(async move {
+            loop {
+                match Wire::open(&broker, &daemon).await {
+                    Ok(wire) => return wire,
+                    Err(error) => debug!(%error, "no channel yet"),
+                }
+                sleep(REOPEN_PAUSE).await;
+            }
+        });
+        loop {
+            for action in self.lanes.take_actions() {
+                // Without a channel there is nothing else to do: what asks for one waits for its time to come.
+                if let Action::Tell(tenant, observed) = action {
+                    self.options.board.set(tenant, observed);
+                }
+            }
+            if self.done() {
+                return None;
+            }
+            tokio::select! {
+                wire = &mut opening => return Some(wire),
+                command = self.commands.recv(), if !self.stopping => self.command(command),
+                outcome = self.committer.outcome() => self.lanes.settled(outcome, now()),
+            }
+        }
+    }
+
+    /// Runs the lanes on a channel, and answers why that is lost; nothing if the shard is done.
+    async fn serve(&mut self, mut wire: Wire) -> Option<String> {
+        let mut publishing = Publishing::new();
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.lanes.due(now());
+        loop {
+            if !self.committer.busy()
+                && let Some(commit) = self.lanes.next_commit(now())
+            {
+                self.committer.start(commit);
+            }
+            for action in self.lanes.take_actions() {
+                self.perform(action, &mut wire, &mut publishing);
+            }
+            if self.done() {
+                wire.close().await;
+                return None;
+            }
+            let due = self.lanes.next_due(Instant::now());
+            let due = due.unwrap_or_else(|| Instant::now() + IDLE);
+            tokio::select! {
+                event = wire.next() => match event {
+                    Event::Delivered(tenant, deliveries) => self.lanes.delivered(tenant, deliveries, now()),
+                    Event::Subscribed(tenant) => {
+                        info!(%tenant, "lane consumes");
+                        self.lanes.subscribed(tenant, now());
+                    }
+                    Event::Unavailable(tenant, error) => self.lanes.unavailable(tenant, &error.to_string(), now()),
+                    Event::Ended(tenant) => self.lanes.ended(tenant, now()),
+                    Event::Lost(why) => return Some(why),
+                },
+                outcome = self.committer.outcome() => {
+                    self.lanes.settled(outcome, now());
+                    self.options.instruments.retried(std::mem::take(&mut self.lanes.retried));
+                }
+                Some((tenant, letter, result)) = publishing.next() => {
+                    if result.is_ok() {
+                        self.options.instruments.dead_lettered();
+                        log(tenant, &letter);
+                    }
+                    self.lanes.published(tenant, letter, result, now());
+                }
+                command = self.commands.recv(), if !self.stopping => self.command(command),
+                () = sleep_until(due.into()) => self.lanes.due(now()),
+                _ = tick.tick() => self.lanes.tick(now()),
+            }
+        }
+    }
+
+    fn command(&mut self, command: Option<Command>) {
+        match command {
+            Some(Command::Run {
+                tenant,
+                workers,
+                revision,
+            }) => self.lanes.run(tenant, workers as usize, revision, now()),
+            Some(Command::Stop { tenant, revision }) => self.lanes.stop(tenant, revision, now()),
+            None => {
+                self.stopping = true;
+                self.lanes.stop_all(now());
+            }
+        }
+    }
+
+    fn perform(&self, action: Action, wire: &mut Wire, publishing: &mut Publishing) {
+        match action {
+            Action::Subscribe(tenant, prefetch) => wire.subscribe(tenant, prefetch),
+            Action::Cancel(tenant) => wire.cancel(tenant),
+            Action::Ack(ack) => wire.ack(ack),
+            Action::GiveBack(tag) => wire.give_back(tag),
+            Action::Tell(tenant, observed) => self.options.board.set(tenant, observed),
+            Action::Publish(tenant, letter) => {
+                let publisher = Arc::clone(&self.options.publisher);
+                publishing.push(
+                    async move {
+                        let result = publisher.publish(tenant, &letter).await;
+                        (tenant, letter, result)
+                    }
+                    .boxed(),
+                );
+            }
+        }
+    }
+}
+
+fn now() -> Now {
+    Now {
+        instant: Instant::now(),
+        time: SystemTime::now(),
+        random: rand::random(),
+    }
+}
+
+/// Says once that a message failed for good.
+fn log(tenant: TenantId, letter: &DeadLetter) {
+    let (id, attempt, reason, detail) = (letter.id, letter.attempts, letter.reason.as_str(), &letter.detail);
+    warn!(%tenant, %id, attempt, reason, detail, "a message was dead-lettered");
+}
