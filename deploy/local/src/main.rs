@@ -1,3 +1,5 @@
-//! The program.
+//! `jalur`: what `cargo run` starts.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    local::main(std::env::args_os())
+}
