@@ -1,1 +1,40 @@
-//! The harness of the end-to-end tests.
+//! The harness of the end-to-end tests: real services, real processes, nothing shared between tests but servers.
+//!
+//! - [`Environment`]: PostgreSQL and RabbitMQ, found or started once for a test binary by the rule of `cargo run`;
+//!   or a test's own, to be killed and started again.
+//! - [`Stack`]: one test's database, vhost, control planes and daemons. [`Member`] is one of its processes.
+//! - [`Rest`]: a client that only reports. [`eventually()`]: waits for a condition. [`load`]: many messages.
+//!
+//! ```no_run
+//! # use std::time::Duration;
+//! # use serde_json::json;
+//! # use tests::{Options, Stack, eventually};
+//! # async fn test() -> anyhow::Result<()> {
+//! let stack = Stack::start(Options { daemons: 2, ..Options::default() }).await?;
+//! let rest = stack.rest()?;
+//! let tenant = rest.post("/api/tenants", &json!({ "name": "a" })).await?.expect(201)?;
+//! stack.member("ingest-daemon-1")?.kill().await;
+//! eventually("the other daemon takes over", Duration::from_secs(20), async || {
+//!     let path = format!("/api/tenants/{}", tenant["id"].as_str().unwrap_or_default());
+//!     let tenant = rest.get(&path).await?.expect(200)?;
+//!     let consumers = &tenant["runtime"]["consumers"];
+//!     anyhow::ensure!(consumers[0]["daemon"] == "ingest-daemon-2", "{consumers}");
+//!     Ok(())
+//! })
+//! .await;
+//! # Ok(())
+//! # }
+//! ```
+
+mod environment;
+mod eventually;
+pub mod load;
+mod rest;
+mod stack;
+
+pub use self::{
+    environment::Environment,
+    eventually::eventually,
+    rest::{Answer, Rest},
+    stack::{Member, Options, Stack},
+};
