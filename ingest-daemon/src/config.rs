@@ -149,10 +149,7 @@ impl shared::Config for Config {
             ));
         }
         for endpoint in &self.control_plane.endpoints {
-            if !endpoint
-                .strip_prefix("http://")
-                .is_some_and(|rest| !rest.is_empty())
-            {
+            if endpoint.strip_prefix("http://").is_none_or(str::is_empty) {
                 return Err(Error::key(
                     "control_plane.endpoints",
                     format!("{endpoint:?} is to be http://host:port"),

@@ -64,6 +64,10 @@ pub(crate) struct Wire {
     probes: Vec<Channel>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a handful at a time, each in a boxed future already"
+)]
 enum Answer {
     Consumer(TenantId, Result<Consumer, Failure>, Option<Channel>),
     Cancelled(Result<(), Error>),

@@ -6,7 +6,10 @@ use std::{
 };
 
 use common::{config, database, id::TenantId};
-use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions, postgres::PgDatabaseError};
+use sqlx::{
+    ConnectOptions as _, Connection as _, PgConnection,
+    postgres::{PgConnectOptions, PgDatabaseError},
+};
 use uuid::Uuid;
 
 use super::blame::{Blame, Fault, blame};
@@ -82,7 +85,8 @@ struct Session {
 impl Store {
     pub(super) fn new(config: &config::Database) -> Result<Self, config::Error> {
         Ok(Self {
-            options: database::options(config, "jalur-ingest-daemon")?,
+            // What is slow or fails is said once, by the lanes that it concerns.
+            options: database::options(config, "jalur-ingest-daemon")?.disable_statement_logging(),
             session: None,
         })
     }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// PostgreSQL cannot store: it is asked again after this, growing.
-const OUTAGE: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
+const OUTAGE: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
 /// A lane that settles nothing for this long gives its messages back: well before the broker's `consumer_timeout`,
 /// 30 minutes, closes the channel over it.
 const STUCK_MAX: Duration = Duration::from_secs(600);
