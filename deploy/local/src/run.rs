@@ -16,7 +16,7 @@ use crate::{
     env_file, lock, ports,
     processes::{Process, Register, guard, guard::Guard, stop_left_over},
     programs::{self, Programs, STOP_GRACE, reached_at},
-    services::{self, Kind, Say, Services},
+    services::{self, Say, Services},
     stack::{Program, Stack},
 };
 
@@ -48,6 +48,10 @@ async fn run(options: &Run, data: &Data) -> anyhow::Result<()> {
         say.say(format!("stopped what an earlier run left: {}", left.join(", ")));
     }
     if options.fresh {
+        ensure!(
+            !services::are_external(options.services)?,
+            "--fresh cannot empty services that are not ours: empty them yourself, or start without it"
+        );
         services::forget(data).await?;
         data.clear()?;
     }
@@ -68,7 +72,10 @@ async fn run(options: &Run, data: &Data) -> anyhow::Result<()> {
         None => Ok(None),
     };
 
-    say.say("stopping");
+    let something_runs = data.path(Register::FILE).exists();
+    if something_runs {
+        say.say("stopping");
+    }
     env_file::remove(data)?;
     if let Ok(Some(stack)) = &started {
         stack.stop().await;
@@ -76,7 +83,9 @@ async fn run(options: &Run, data: &Data) -> anyhow::Result<()> {
     // And what a start that failed had started.
     register.stop_all(STOP_GRACE).await;
     guard.dismiss();
-    say.say("stopped");
+    if something_runs {
+        say.say("stopped");
+    }
     started.map(drop)
 }
 
@@ -90,10 +99,6 @@ async fn start(options: &Run, data: &Data, register: &Register, say: &Say) -> an
         say: say.clone(),
     })
     .await?;
-    ensure!(
-        !(options.fresh && services.kind() == Kind::External),
-        "--fresh cannot empty services that are not ours: empty them yourself, or start without it"
-    );
 
     let programs = Programs {
         binary: programs::this_binary()?,

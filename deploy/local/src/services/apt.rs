@@ -40,7 +40,9 @@ pub(super) async fn install(packages: &[&'static str], consent: Consent, say: &S
         // Standard output is for what `cargo run` has to say.
         .stdout(std::io::stderr())
         .kill_on_drop(true);
-    let mut child = command.spawn().context("the installation cannot be started")?;
+    let mut child = command
+        .spawn()
+        .with_context(|| format!("sudo cannot be run here; as root: apt-get install {names}"))?;
     let status = timeout(TIMEOUT, child.wait())
         .await
         .context("the installation takes too long")??;

@@ -25,11 +25,11 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(10);
 const HOMEBREW: &[&str] = &["/opt/homebrew", "/usr/local", "/home/linuxbrew/.linuxbrew"];
 
 pub(super) async fn gather(forced: Option<Kind>) -> Facts {
-    let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let (database_url, rabbitmq_url) = urls();
     let mut facts = Facts {
         forced,
-        database_url: set("JALUR_DATABASE__URL"),
-        rabbitmq_url: set("JALUR_RABBITMQ__URL"),
+        database_url,
+        rabbitmq_url,
         postgres: postgres().await,
         rabbitmq: rabbitmq(),
         docker: false,
@@ -44,6 +44,12 @@ pub(super) async fn gather(forced: Option<Kind>) -> Facts {
         facts.docker = docker::answers().await;
     }
     facts
+}
+
+/// `JALUR_DATABASE__URL` and `JALUR_RABBITMQ__URL`, as far as they are set.
+pub(super) fn urls() -> (Option<String>, Option<String>) {
+    let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    (set("JALUR_DATABASE__URL"), set("JALUR_RABBITMQ__URL"))
 }
 
 async fn postgres() -> Tool {

@@ -44,7 +44,10 @@ apt-get -q -o DPkg::Lock::Timeout=120 -o Dpkg::Options::=--force-confold install
 for service in $services; do
     if command -v systemctl >/dev/null; then
         systemctl disable --quiet "$service" 2>/dev/null || true
-    elif command -v update-rc.d >/dev/null; then
+    else
+        rm -f /etc/systemd/system/*.wants/"$service"
+    fi
+    if [ -e "/etc/init.d/${service%.*}" ] && command -v update-rc.d >/dev/null; then
         update-rc.d "${service%.*}" disable >/dev/null 2>&1 || true
     fi
 done

@@ -226,6 +226,14 @@ fn kind_from_environment() -> anyhow::Result<Option<Kind>> {
     }
 }
 
+/// Whether the rule takes services that somebody else runs: it needs no more for that than the environment.
+pub(crate) fn are_external(kind: Option<Kind>) -> anyhow::Result<bool> {
+    let kind = kind.map_or_else(kind_from_environment, |kind| Ok(Some(kind)))?;
+    let (database, rabbitmq) = facts::urls();
+    let named = database.is_some() && rabbitmq.is_some();
+    Ok(kind == Some(Kind::External) || (kind.is_none() && named))
+}
+
 /// Removes what the services of a data folder keep outside it. Nothing of them may run.
 pub(crate) async fn forget(data: &Data) -> anyhow::Result<()> {
     let state = State::load(data)?;
