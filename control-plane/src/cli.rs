@@ -109,7 +109,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             runtime()?.block_on(migrate(&config, &command))
         }
         Command::Config(command) => {
-            config.check_serve()?;
+            if let ConfigCommand::Check = command {
+                config.check_serve()?;
+            }
             Ok(command.run(&config)?)
         }
         Command::Openapi => {

@@ -60,7 +60,7 @@ impl Default for Config {
 pub struct ControlPlane {
     /// Its addresses, tried in turn: `http://host:port`.
     pub endpoints: Vec<String>,
-    /// A token with the role `daemon`. Empty: none is sent.
+    /// A token with the role `daemon`.
     pub token: Secret,
 }
 
@@ -156,6 +156,12 @@ impl shared::Config for Config {
                 ));
             }
         }
+        if self.control_plane.token.is_empty() {
+            return Err(Error::key(
+                "control_plane.token",
+                "is missing; `control-plane token --role daemon --ttl 365d` makes one; set it in the file, as JALUR_CONTROL_PLANE__TOKEN or as JALUR_CONTROL_PLANE__TOKEN_FILE",
+            ));
+        }
         let ingest = &self.ingest;
         within("capacity", self.capacity as usize, 1, 1_000_000)?;
         within("limits.message_bytes", self.limits.message_bytes, 1, 64 << 20)?;
@@ -206,6 +212,7 @@ mod tests {
         let env = [
             ("JALUR_DATABASE__URL", "postgres://u:p@h/d"),
             ("JALUR_RABBITMQ__URL", "amqp://u:p@h"),
+            ("JALUR_CONTROL_PLANE__TOKEN", "t"),
         ];
         let env = env.iter().chain(pairs);
         load(
@@ -245,6 +252,7 @@ mod tests {
                 "control_plane.endpoints",
             ),
             ("JALUR_CONTROL_PLANE__ENDPOINTS", "", "control_plane.endpoints"),
+            ("JALUR_CONTROL_PLANE__TOKEN", "", "control_plane.token"),
         ] {
             let error = loaded(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

@@ -1,1 +1,15 @@
-//! The end-to-end tests.
+//! End to end: real programs on a real PostgreSQL and a real RabbitMQ, through the interfaces that users have.
+
+// A test fails by panicking, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
+mod bad_input;
+mod concurrency;
+mod delivery;
+mod documents;
+mod grpc;
+mod identity;
+mod programs;
+mod restarts;
+mod support;
+mod tenants;

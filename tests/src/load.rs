@@ -25,9 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A body of about `bytes` bytes that names its tenant.
 pub fn body(tenant: TenantId, number: usize, bytes: usize) -> Vec<u8> {
-    let bare = json!({ "tenant": tenant.to_string(), "number": number, "pad": "" }).to_string().len();
+    let bare = json!({ "tenant": tenant.to_string(), "number": number, "pad": "" })
+        .to_string()
+        .len();
     let pad = "x".repeat(bytes.saturating_sub(bare));
-    json!({ "tenant": tenant.to_string(), "number": number, "pad": pad }).to_string().into_bytes()
+    json!({ "tenant": tenant.to_string(), "number": number, "pad": pad })
+        .to_string()
+        .into_bytes()
 }
 
 /// An AMQP publisher that outlives its broker: what was not confirmed is sent again under its id.
@@ -40,7 +44,10 @@ pub struct Publisher {
 impl Publisher {
     /// One that connects when it is first used.
     pub fn new(amqp_url: &str) -> Self {
-        Self { url: amqp_url.to_owned(), channel: None }
+        Self {
+            url: amqp_url.to_owned(),
+            channel: None,
+        }
     }
 
     /// Publishes `count` messages in turn to `tenants`, and answers the confirmed ids of each.
@@ -69,10 +76,21 @@ impl Publisher {
     }
 
     /// Publishes one message with properties of the caller's own.
-    pub async fn send_one(&mut self, tenant: TenantId, body: &[u8], properties: BasicProperties) -> anyhow::Result<()> {
+    pub async fn send_one(
+        &mut self,
+        tenant: TenantId,
+        body: &[u8],
+        properties: BasicProperties,
+    ) -> anyhow::Result<()> {
         let channel = self.channel().await?;
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-        let confirm = channel.basic_publish("".into(), tenant.queue().into(), options, body, properties).await?.await?;
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let confirm = channel
+            .basic_publish("".into(), tenant.queue().into(), options, body, properties)
+            .await?
+            .await?;
         ensure!(confirm.is_ack(), "the broker refused a message");
         Ok(())
     }
@@ -96,29 +114,46 @@ impl Publisher {
 
     async fn try_window(&mut self, batch: &[(TenantId, Uuid, Vec<u8>)]) -> anyhow::Result<()> {
         let channel = self.channel().await?;
-        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
         let mut confirms = Vec::with_capacity(batch.len());
         for (tenant, id, body) in batch {
             let properties = BasicProperties::default()
                 .with_delivery_mode(2)
                 .with_content_type("application/json".into())
                 .with_message_id(id.to_string().into());
-            confirms.push(channel.basic_publish("".into(), tenant.queue().into(), options, body, properties).await?);
+            confirms.push(
+                channel
+                    .basic_publish("".into(), tenant.queue().into(), options, body, properties)
+                    .await?,
+            );
         }
         for confirm in try_join_all(confirms).await? {
-            ensure!(confirm.is_ack() && confirm.take_message().is_none(), "the broker refused a message");
+            ensure!(
+                confirm.is_ack() && confirm.take_message().is_none(),
+                "the broker refused a message"
+            );
         }
         Ok(())
     }
 
     async fn channel(&mut self) -> anyhow::Result<&Channel> {
-        if self.channel.as_ref().is_none_or(|(_, channel)| !channel.status().connected()) {
+        if self
+            .channel
+            .as_ref()
+            .is_none_or(|(_, channel)| !channel.status().connected())
+        {
             let connection = Connection::connect(&self.url, ConnectionProperties::default()).await?;
             let channel = connection.create_channel().await?;
             channel.confirm_select(ConfirmSelectOptions::default()).await?;
             self.channel = Some((connection, channel));
         }
-        self.channel.as_ref().map(|(_, channel)| channel).context("no channel")
+        self.channel
+            .as_ref()
+            .map(|(_, channel)| channel)
+            .context("no channel")
     }
 }
 
@@ -156,18 +191,38 @@ impl Reader {
         };
         let rows = page["data"].as_array().context("data is no list")?;
         for row in rows {
-            let text = |name: &str| row[name].as_str().with_context(|| format!("{name} is no text: {row}"));
-            ensure!(text("tenant_id")? == tenant.to_string(), "another tenant's message: {row}");
+            let text = |name: &str| {
+                row[name]
+                    .as_str()
+                    .with_context(|| format!("{name} is no text: {row}"))
+            };
+            ensure!(
+                text("tenant_id")? == tenant.to_string(),
+                "another tenant's message: {row}"
+            );
             let position: i64 = text("position")?.parse()?;
-            ensure!(position > self.last_position, "position {position} came after {}", self.last_position);
+            ensure!(
+                position > self.last_position,
+                "position {position} came after {}",
+                self.last_position
+            );
             self.last_position = position;
             let id: Uuid = text("id")?.parse()?;
-            ensure!(self.seen.insert(id, row["payload"].clone()).is_none(), "message {id} came twice");
+            ensure!(
+                self.seen.insert(id, row["payload"].clone()).is_none(),
+                "message {id} came twice"
+            );
         }
         let count = rows.len();
-        self.cursor = page["next_cursor"].as_str().context("next_cursor is no text")?.to_owned();
+        self.cursor = page["next_cursor"]
+            .as_str()
+            .context("next_cursor is no text")?
+            .to_owned();
         if count > 0 {
-            ensure!(self.cursor == self.last_position.to_string(), "next_cursor is not the last position");
+            ensure!(
+                self.cursor == self.last_position.to_string(),
+                "next_cursor is not the last position"
+            );
         }
         Ok(count)
     }
@@ -178,7 +233,10 @@ impl Reader {
         let seen: BTreeSet<Uuid> = self.seen.keys().copied().collect();
         let missing = wanted.difference(&seen).count();
         let foreign = seen.difference(wanted).count();
-        ensure!(missing == 0 && foreign == 0, "{missing} messages are missing, {foreign} were never sent");
+        ensure!(
+            missing == 0 && foreign == 0,
+            "{missing} messages are missing, {foreign} were never sent"
+        );
         Ok(self)
     }
 
@@ -190,7 +248,11 @@ impl Reader {
                 deadline = Instant::now() + PATIENCE;
             } else {
                 if Instant::now() > deadline {
-                    bail!("{} of {count} messages of tenant {} came", self.seen.len(), self.tenant);
+                    bail!(
+                        "{} of {count} messages of tenant {} came",
+                        self.seen.len(),
+                        self.tenant
+                    );
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

@@ -49,7 +49,7 @@ pub(crate) struct Identity {
 pub(crate) struct Client {
     identity: Identity,
     endpoints: Vec<Endpoint>,
-    authorization: Option<AsciiMetadataValue>,
+    authorization: AsciiMetadataValue,
     manager: Arc<TenantManager>,
     board: Arc<Board>,
     synced: Arc<AtomicBool>,
@@ -145,15 +145,12 @@ fn endpoint(url: &str) -> Result<Endpoint, Error> {
         .keep_alive_while_idle(true))
 }
 
-fn bearer(token: &Secret) -> Result<Option<AsciiMetadataValue>, Error> {
-    if token.is_empty() {
-        return Ok(None);
-    }
+fn bearer(token: &Secret) -> Result<AsciiMetadataValue, Error> {
     let mut value: AsciiMetadataValue = format!("Bearer {}", token.expose())
         .parse()
         .map_err(|_| Error::key("control_plane.token", "has characters that no header may have"))?;
     value.set_sensitive(true);
-    Ok(Some(value))
+    Ok(value)
 }
 
 /// 100 ms, doubling to 2 s, jittered, for ever: a daemon whose stream broke has about a second to come back.

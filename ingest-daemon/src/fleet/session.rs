@@ -117,11 +117,9 @@ impl<'a> Session<'a> {
             .await
             .map_err(|error| Status::unavailable(format!("{}: {}", endpoint.uri(), chain(&error))))?;
         let mut request = Request::new(ReceiverStream::new(receiver));
-        if let Some(authorization) = &self.client.authorization {
-            request
-                .metadata_mut()
-                .insert("authorization", authorization.clone());
-        }
+        request
+            .metadata_mut()
+            .insert("authorization", self.client.authorization.clone());
         let responses = FleetServiceClient::new(channel)
             .watch(request)
             .await?

@@ -30,6 +30,8 @@ const TOKEN_TTL: Duration = Duration::from_secs(3600);
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a subcommand may take: a migration at most.
 const COMMAND: Duration = Duration::from_secs(60);
+/// A port that nobody listens on: the control plane of daemons that have none.
+const NOBODY: &str = "http://127.0.0.1:1";
 /// How many lines of each log a failed test shows.
 const LOG_LINES: usize = 60;
 
@@ -144,7 +146,10 @@ impl Stack {
             ..self.programs.clone()
         };
         let n = self.members.iter().filter(|member| member.kind == kind).count() + 1;
-        let endpoints: Vec<_> = self.members.iter().filter_map(Member::url).collect();
+        let mut endpoints: Vec<_> = self.members.iter().filter_map(Member::url).collect();
+        if endpoints.is_empty() {
+            endpoints.push(NOBODY.to_owned());
+        }
         Member::new(kind, n, programs, endpoints, self.environment.register().clone())
     }
 

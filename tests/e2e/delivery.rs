@@ -1,0 +1,217 @@
+//! What becomes of a message, and how it is read back.
+
+use lapin::{BasicProperties, options::BasicGetOptions};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::load::{Publisher, Reader};
+use uuid::Uuid;
+
+use crate::support::{Options, Stack, eventually};
+
+#[tokio::test]
+async fn every_message_is_read_exactly_once_while_five_tenants_are_written() {
+    let stack = Stack::start(Options {
+        daemons: 2,
+        ..Options::default()
+    })
+    .await;
+    let mut tenants = Vec::new();
+    for number in 0..5 {
+        tenants.push(stack.tenant(&format!("tenant {number}")).await);
+    }
+    let mut publisher = Publisher::new(stack.amqp_url());
+    let sending = publisher.send(&tenants, 20_000, 256);
+    let reading = futures::future::try_join_all(tenants.iter().map(|&tenant| {
+        let mut reader = Reader::new(&stack.rest(), tenant);
+        async move { reader.until(4_000).await.map(|()| reader) }
+    }));
+    let (sent, readers) = tokio::join!(sending, reading);
+    let sent = sent.unwrap();
+    for (tenant, reader) in tenants.iter().zip(readers.unwrap()) {
+        for payload in reader.seen.values() {
+            assert_eq!(payload["tenant"], tenant.to_string(), "another tenant's payload");
+        }
+        reader.expect(&sent[tenant]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_over_rest_is_read_back_to_the_digit() {
+    let stack = Stack::start(Options::default()).await;
+    let tenant = stack.tenant("exact").await;
+    let id = Uuid::now_v7();
+    let body = format!(
+        r#"{{"messages":[{{"id":"{id}","payload":{{"amount":12345678901234567890.000000000000000001,"n":-0.10}}}},{{"payload":null}},{{"payload":"ü\n"}}]}}"#
+    );
+    let path = format!("/api/tenants/{tenant}/messages");
+    let body = Some(("application/json", body.into_bytes()));
+    let ids = stack
+        .send(Method::POST, &path, &stack.admin(), body)
+        .await
+        .expect(200)
+        .unwrap();
+    assert_eq!(ids["ids"][0], id.to_string());
+    assert_eq!(ids["ids"].as_array().map(Vec::len), Some(3));
+    eventually("all three are stored", async || {
+        let (_, page) = stack.get(&path, &stack.admin()).await;
+        page["data"].as_array().is_some_and(|data| data.len() == 3)
+    })
+    .await;
+    let text = stack.send(Method::GET, &path, &stack.admin(), None).await.text;
+    assert!(
+        text.contains(r#""amount": 12345678901234567890.000000000000000001"#),
+        "{text}"
+    );
+    assert!(text.contains("-0.10"), "{text}");
+    let page: Value = serde_json::from_str(&text).unwrap();
+    let payloads: Vec<_> = page["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["payload"])
+        .collect();
+    assert!(
+        payloads.contains(&&Value::Null) && payloads.contains(&&json!("ü\n")),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_message_with_an_id_is_stored_once_however_often_it_is_sent() {
+    let stack = Stack::start(Options::default()).await;
+    let (tenant, other) = (stack.tenant("once").await, stack.tenant("twice").await);
+    let mut publisher = Publisher::new(stack.amqp_url());
+    let id = Uuid::now_v7();
+    let named = |name: &str| {
+        BasicProperties::default()
+            .with_message_id(name.into())
+            .with_delivery_mode(2)
+    };
+    for body in ["1", "2", "3"] {
+        publisher
+            .send_one(tenant, body.as_bytes(), named(&id.to_string()))
+            .await
+            .unwrap();
+        publisher
+            .send_one(tenant, body.as_bytes(), named("order-7"))
+            .await
+            .unwrap();
+    }
+    publisher.send_one(other, b"4", named("order-7")).await.unwrap();
+    let mut reader = Reader::new(&stack.rest(), tenant);
+    reader.until(2).await.unwrap();
+    assert_eq!(reader.seen[&id], json!(1), "the first stored wins");
+    assert_eq!(reader.seen[&tenant.message_id("order-7")], json!(1));
+    let mut reader = Reader::new(&stack.rest(), other);
+    reader.until(1).await.unwrap();
+    assert_eq!(reader.seen[&other.message_id("order-7")], json!(4));
+    eventually("the queue is empty", async || {
+        stack
+            .get(&format!("/api/tenants/{tenant}"), &stack.admin())
+            .await
+            .1["runtime"]["queue_depth"]
+            == 0
+    })
+    .await;
+    let stored: i64 = sqlx::query_scalar("select count(*) from messages where tenant_id = $1")
+        .bind(tenant.0)
+        .fetch_one(stack.pool())
+        .await
+        .unwrap();
+    assert_eq!(stored, 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_stored_is_dead_lettered_and_its_neighbours_are_not() {
+    let stack = Stack::start(Options::default()).await;
+    let tenant = stack.tenant("poisoned").await;
+    let mut publisher = Publisher::new(stack.amqp_url());
+    let too_large = format!("\"{}\"", "x".repeat(1 << 20));
+    let deep = "[".repeat(5_000) + &"]".repeat(5_000);
+    let poison: [&[u8]; 9] = [
+        b"not json",
+        b"",
+        b"{\"a\":",
+        b"\"\xff\"",
+        br#"{"a":"\u0000"}"#,
+        br#""\ud800""#,
+        b"1e131071",
+        too_large.as_bytes(),
+        deep.as_bytes(),
+    ];
+    let mut good = std::collections::BTreeSet::new();
+    for body in poison {
+        publisher
+            .send_one(
+                tenant,
+                body,
+                BasicProperties::default().with_app_id("a test".into()),
+            )
+            .await
+            .unwrap();
+        good.extend(
+            publisher
+                .send(&[tenant], 20, 64)
+                .await
+                .unwrap()
+                .remove(&tenant)
+                .unwrap(),
+        );
+    }
+    Reader::new(&stack.rest(), tenant).expect(&good).await.unwrap();
+    eventually("every poison message is a dead letter", async || {
+        stack.queue(&tenant.dead_letter_queue()).await == Some((poison.len() as u32, 0))
+    })
+    .await;
+    let (_, seen) = stack.get(&format!("/api/tenants/{tenant}"), &stack.admin()).await;
+    assert_eq!(seen["runtime"]["dead_letters"], poison.len());
+
+    let (_connection, channel) = stack.amqp().await;
+    let mut bodies = Vec::new();
+    for _ in poison {
+        let dead = channel
+            .basic_get(
+                tenant.dead_letter_queue().into(),
+                BasicGetOptions { no_ack: true },
+            )
+            .await;
+        let dead = dead.unwrap().unwrap();
+        let headers = dead.properties.headers().clone().unwrap();
+        for name in ["reason", "detail", "attempts", "first-failed-at", "failed-at"] {
+            let name = format!("x-jalur-{name}");
+            assert!(
+                headers.inner().contains_key(name.as_str()),
+                "{name} is missing: {headers:?}"
+            );
+        }
+        assert_eq!(
+            dead.properties.app_id().as_ref().map(|id| id.as_str()),
+            Some("a test"),
+            "properties stay"
+        );
+        bodies.push(dead.data.clone());
+    }
+    for body in poison {
+        assert!(bodies.iter().any(|dead| dead == body), "a body came back changed");
+    }
+}
+
+#[tokio::test]
+async fn a_page_is_bounded_by_bytes_and_only_an_empty_one_is_the_end() {
+    let stack = Stack::start(Options::default()).await;
+    let tenant = stack.tenant("large").await;
+    let mut publisher = Publisher::new(stack.amqp_url());
+    let sent = publisher.send(&[tenant], 7, 900_000).await.unwrap();
+    let mut reader = Reader::new(&stack.rest(), tenant);
+    reader.until(7).await.unwrap();
+    let mut reader = Reader::new(&stack.rest(), tenant);
+    let mut sizes = Vec::new();
+    loop {
+        sizes.push(reader.page(100).await.unwrap());
+        if sizes.last() == Some(&0) {
+            break;
+        }
+    }
+    assert_eq!(sizes, [2, 2, 2, 1, 0]);
+    reader.expect(&sent[&tenant]).await.unwrap();
+}

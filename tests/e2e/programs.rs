@@ -1,0 +1,159 @@
+//! The programs themselves: exit codes, configuration, migrations, the admin listener.
+
+use std::io::Write as _;
+
+use crate::support::{Options, Stack};
+
+#[tokio::test]
+async fn bad_configuration_exits_64_and_names_the_key() {
+    let stack = Stack::start(Options {
+        control_planes: 0,
+        daemons: 0,
+        ..Options::default()
+    })
+    .await;
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(b"database: { uri: 'postgres://h/d' }").unwrap();
+    let path = file.path().to_str().unwrap();
+    for (arguments, named) in [
+        (vec!["config", "check", "--config", path], "database.uri"),
+        (vec!["config", "check", "--set", "workers=257"], "workers"),
+        (vec!["serve", "--set", "workers=many"], "workers"),
+        (vec!["serve", "--set", "auth.secret=short"], "auth.secret"),
+        (vec!["serve", "--set", "rabbitmq.url=http://h"], "rabbitmq.url"),
+        (vec!["--set", "database.url="], "database.url"),
+        (vec!["--no-such-flag"], "--no-such-flag"),
+    ] {
+        let output = stack.control_plane_command(&arguments).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {said}");
+        assert!(
+            said.contains(named),
+            "{arguments:?} does not name {named}: {said}"
+        );
+    }
+    for (arguments, named) in [
+        (
+            vec!["config", "check", "--set", "ingest.shards=0"],
+            "ingest.shards",
+        ),
+        (
+            vec!["serve", "--set", "control_plane.token="],
+            "control_plane.token",
+        ),
+    ] {
+        let output = stack.daemon_command(&arguments).await;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {said}");
+        assert!(
+            said.contains(named),
+            "{arguments:?} does not name {named}: {said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_contracts_configuration_file_is_good_for_both_programs() {
+    let stack = Stack::start(Options {
+        control_planes: 0,
+        daemons: 0,
+        ..Options::default()
+    })
+    .await;
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(
+        b"rabbitmq: { url: amqp://user:hunter2@localhost:5672/ }\ndatabase: { url: postgres://user:hunter2@localhost:5432/app }\nworkers: 3\n",
+    )
+    .unwrap();
+    let path = file.path().to_str().unwrap();
+    for output in [
+        stack
+            .control_plane_command(&["config", "show", "--config", path])
+            .await,
+        stack.daemon_command(&["config", "show", "--config", path]).await,
+    ] {
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        assert!(!shown.contains("hunter2"), "a secret is shown: {shown}");
+    }
+}
+
+#[tokio::test]
+async fn migrations_go_up_and_down_and_up_again() {
+    let stack = Stack::start(Options {
+        control_planes: 0,
+        daemons: 0,
+        ..Options::default()
+    })
+    .await;
+    let tables = async || -> Vec<String> {
+        sqlx::query_scalar("select tablename from pg_tables where schemaname = 'public' order by 1")
+            .fetch_all(stack.pool())
+            .await
+            .unwrap()
+    };
+    let before = tables().await;
+    assert!(before.iter().any(|table| table == "messages"), "{before:?}");
+    for step in (0..before.len()).rev() {
+        let output = stack.control_plane_command(&["migrate", "down"]).await;
+        assert!(
+            output.status.success(),
+            "step {step}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    assert_eq!(
+        tables().await,
+        ["_sqlx_migrations"],
+        "every migration takes back what it made"
+    );
+    assert!(
+        stack
+            .control_plane_command(&["migrate", "up"])
+            .await
+            .status
+            .success()
+    );
+    assert_eq!(tables().await, before);
+    let status = stack.control_plane_command(&["migrate", "status"]).await;
+    let text = String::from_utf8(status.stdout).unwrap();
+    assert!(text.contains("applied") && !text.contains("pending"), "{text}");
+}
+
+#[tokio::test]
+async fn the_admin_listeners_say_that_the_programs_live_are_ready_and_what_they_measure() {
+    let stack = Stack::start(Options::default()).await;
+    let tenant = stack.tenant("measured").await;
+    let mut publisher = tests::load::Publisher::new(stack.amqp_url());
+    publisher.send(&[tenant], 100, 64).await.unwrap();
+    stack.stored(tenant, 100).await;
+    let control_plane = stack.control_plane_metrics_with("jalur_queue_depth").await;
+    for wanted in [
+        format!(r#"jalur_queue_depth{{tenant_id="{tenant}"}} 0"#),
+        format!(r#"jalur_dead_letters{{tenant_id="{tenant}"}} 0"#),
+        r#"jalur_tenants{status="active"} 1"#.into(),
+        r#"jalur_daemons{state="ready"} 1"#.into(),
+        "jalur_http_requests_total{".into(),
+        "jalur_rpc_duration_seconds_bucket{".into(),
+    ] {
+        assert!(
+            control_plane.contains(&wanted),
+            "{wanted} is not in\n{control_plane}"
+        );
+    }
+    let daemon = stack.daemon().metrics().await.unwrap();
+    for wanted in [
+        format!(r#"jalur_workers{{state="idle",tenant_id="{tenant}"}} 3"#),
+        format!(r#"jalur_workers{{state="busy",tenant_id="{tenant}"}} 0"#),
+        r#"jalur_messages_total{outcome="stored"} 100"#.into(),
+        "jalur_commit_duration_seconds_count".into(),
+        "jalur_batch_messages_count".into(),
+        "jalur_delivery_latency_seconds_count".into(),
+    ] {
+        assert!(daemon.contains(&wanted), "{wanted} is not in\n{daemon}");
+    }
+}

@@ -1,0 +1,210 @@
+//! What these tests ask of a stack, in one call each. A failure of the harness fails the test.
+
+use std::{process::Output, sync::Arc, time::Duration};
+
+use common::id::TenantId;
+use control_plane::identity::Role;
+use lapin::{Channel, Connection, options::QueueDeclareOptions, types::FieldTable};
+use reqwest::Method;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+pub(crate) use tests::Options;
+use tests::{Answer, Environment, Member, Rest};
+use uuid::Uuid;
+
+/// What takes longer on two busy cores has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+const DAEMON: &str = "ingest-daemon-1";
+const CONTROL_PLANE: &str = "control-plane-1";
+
+/// A stack, and a connection to its broker.
+pub(crate) struct Stack(tests::Stack);
+
+/// Waits until a condition holds.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) -> impl Future<Output = ()> {
+    let caller = std::panic::Location::caller();
+    let what = what.to_owned();
+    async move {
+        let holds = async {
+            while !holds().await {
+                tokio::time::sleep(Duration::from_millis(25)).await;
+            }
+        };
+        let in_time = tokio::time::timeout(PATIENCE, holds).await.is_ok();
+        assert!(in_time, "{caller}: not within {PATIENCE:?}: {what}");
+    }
+}
+
+impl Stack {
+    pub(crate) async fn start(options: Options) -> Self {
+        Self(tests::Stack::start(options).await.unwrap())
+    }
+
+    /// On services of its own, which can be restarted; `None` where they cannot be had.
+    pub(crate) async fn start_alone(test: &str, options: Options) -> Option<Self> {
+        let environment: Arc<Environment> = Environment::private(test).await.unwrap()?;
+        Some(Self(tests::Stack::start_in(environment, options).await.unwrap()))
+    }
+
+    pub(crate) fn rest(&self) -> Rest {
+        self.0.rest().unwrap()
+    }
+
+    pub(crate) fn admin(&self) -> String {
+        self.0.admin_token().unwrap()
+    }
+
+    pub(crate) fn token(&self, role: Role, tenant: Option<Uuid>) -> String {
+        self.0.token(role, tenant).unwrap()
+    }
+
+    pub(crate) fn secret(&self) -> &str {
+        self.0.secret()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        self.0.url()
+    }
+
+    pub(crate) fn amqp_url(&self) -> &str {
+        self.0.amqp_url()
+    }
+
+    pub(crate) fn pool(&self) -> &PgPool {
+        self.0.database()
+    }
+
+    /// Any request with any body; without a token where it is empty.
+    pub(crate) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        token: &str,
+        body: Option<(&str, Vec<u8>)>,
+    ) -> Answer {
+        let rest = if token.is_empty() {
+            self.rest().anonymous()
+        } else {
+            self.rest().with_token(token)
+        };
+        rest.raw(method, path, body).await.unwrap()
+    }
+
+    async fn json(&self, method: Method, path: &str, token: &str, body: Option<&Value>) -> (u16, Value) {
+        let body = body.map(|body| ("application/json", body.to_string().into_bytes()));
+        let answer = self.send(method, path, token, body).await;
+        (answer.status, answer.json)
+    }
+
+    pub(crate) async fn get(&self, path: &str, token: &str) -> (u16, Value) {
+        self.json(Method::GET, path, token, None).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, token: &str) -> (u16, Value) {
+        self.json(Method::DELETE, path, token, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, token: &str, body: &Value) -> (u16, Value) {
+        self.json(Method::POST, path, token, Some(body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, token: &str, body: &Value) -> (u16, Value) {
+        self.json(Method::PUT, path, token, Some(body)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, token: &str, body: &Value) -> (u16, Value) {
+        self.json(Method::PATCH, path, token, Some(body)).await
+    }
+
+    /// Creates an active tenant.
+    pub(crate) async fn tenant(&self, name: &str) -> TenantId {
+        let (status, tenant) = self
+            .post("/api/tenants", &self.admin(), &json!({ "name": name }))
+            .await;
+        assert_eq!(status, 201, "{tenant}");
+        tenant["id"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// A queue's messages and consumers, as the broker says; `None` if there is no such queue.
+    pub(crate) async fn queue(&self, name: &str) -> Option<(u32, u32)> {
+        let (_connection, channel) = self.amqp().await;
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let queue = channel
+            .queue_declare(name.into(), options, FieldTable::default())
+            .await
+            .ok()?;
+        Some((queue.message_count(), queue.consumer_count()))
+    }
+
+    pub(crate) async fn amqp(&self) -> (Connection, Channel) {
+        let connection = self.0.amqp().await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        (connection, channel)
+    }
+
+    /// How many messages of a tenant are stored.
+    pub(crate) async fn count(&self, tenant: TenantId) -> u64 {
+        let count = sqlx::query_scalar::<_, i64>("select count(*) from messages where tenant_id = $1");
+        count
+            .bind(tenant.0)
+            .fetch_one(self.pool())
+            .await
+            .unwrap()
+            .unsigned_abs()
+    }
+
+    /// Waits until at least `count` messages of a tenant are stored.
+    pub(crate) async fn stored(&self, tenant: TenantId, count: u64) {
+        eventually("messages are stored", async || self.count(tenant).await >= count).await;
+    }
+
+    /// Starts one more daemon, and waits until it is ready.
+    pub(crate) async fn add_daemon(&mut self) {
+        self.0.add_daemon().await.unwrap();
+    }
+
+    pub(crate) fn daemon(&self) -> &Member {
+        self.0.member(DAEMON).unwrap()
+    }
+
+    pub(crate) fn control_plane(&self) -> &Member {
+        self.0.member(CONTROL_PLANE).unwrap()
+    }
+
+    /// The control plane's metrics, once they have `wanted`: its gauges are read every few seconds.
+    pub(crate) async fn control_plane_metrics_with(&self, wanted: &str) -> String {
+        let mut text = String::new();
+        eventually(wanted, async || {
+            text = self.control_plane().metrics().await.unwrap();
+            text.contains(wanted)
+        })
+        .await;
+        text
+    }
+
+    pub(crate) async fn restart_rabbitmq(&self) {
+        let native = self.0.environment().native().unwrap();
+        native.rabbitmq().stop().await;
+        native.rabbitmq().start().await.unwrap();
+    }
+
+    pub(crate) async fn restart_postgres(&self) {
+        let native = self.0.environment().native().unwrap();
+        native.postgres().stop().await;
+        native.postgres().start().await.unwrap();
+    }
+
+    /// Runs a subcommand of the control plane to its end.
+    pub(crate) async fn control_plane_command(&self, arguments: &[&str]) -> Output {
+        self.0.control_plane_command(arguments).await.unwrap()
+    }
+
+    /// Runs a subcommand of the daemon to its end.
+    pub(crate) async fn daemon_command(&self, arguments: &[&str]) -> Output {
+        self.0.daemon_command(arguments).await.unwrap()
+    }
+}
