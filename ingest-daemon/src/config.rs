@@ -204,6 +204,8 @@ fn within(key: &str, value: usize, min: usize, max: usize) -> Result<(), Error> 
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use common::config::load;
 
     use super::*;
@@ -214,10 +216,11 @@ mod tests {
             ("JALUR_RABBITMQ__URL", "amqp://u:p@h"),
             ("JALUR_CONTROL_PLANE__TOKEN", "t"),
         ];
-        let env = env.iter().chain(pairs);
+        // A map: of two values for one variable the later counts.
+        let env: BTreeMap<_, _> = env.iter().chain(pairs).copied().collect();
         load(
             None,
-            env.map(|(name, value)| ((*name).into(), (*value).into())),
+            env.into_iter().map(|(name, value)| (name.into(), value.into())),
             &[],
         )
     }
