@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use lapin::{Connection, ConnectionProperties, uri::AMQPUri};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::{Link, REQUEST_TIMEOUT, within};
 
@@ -48,6 +48,10 @@ impl Supervisor {
                 tokio::select! {
                     () = stop.cancelled() => break,
                     event = events.next() => match event {
+                        // A channel's error is its user's business, who asked for what was refused.
+                        Some(lapin::Event::Error(error)) if error.is_amqp_soft_error() => {
+                            debug!(connection = self.name, %error, "RabbitMQ closed a channel");
+                        }
                         Some(lapin::Event::Error(error)) => warn!(connection = self.name, %error, "RabbitMQ reported an error"),
                         Some(lapin::Event::ConnectionBlocked(reason)) => warn!(connection = self.name, reason, "RabbitMQ blocks publishing"),
                         Some(lapin::Event::ConnectionUnblocked) => info!(connection = self.name, "RabbitMQ takes messages again"),
