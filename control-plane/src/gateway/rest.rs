@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use axum::{Router, body::Body, response::Response};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{
     HeaderMap, HeaderValue, Method as Verb, Request, StatusCode,
-    header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
 };
 use http_body::Body as _;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use tonic::Code;
 
 use super::{
@@ -24,6 +24,9 @@ use crate::identity;
 
 /// The longest that a call may take, the reading of its body included. Longer than any method waits by itself.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many times the largest body is read before its sender is cut off.
+const PATIENCE: usize = 4;
 
 /// Answers a request.
 pub(super) async fn serve(shared: &Shared, inner: Router, request: Request<Body>) -> Response {
@@ -77,7 +80,7 @@ async fn exchange(
         routes::Body::Ignored => Bytes::new(),
         _ => {
             check_type(&parts.headers)?;
-            read(body, shared.body_bytes_max).await?
+            read(&parts.headers, body, shared.body_bytes_max).await?
         }
     };
     let message = transcode::request(binding, segments, parts.uri.query(), &body)?;
@@ -108,15 +111,37 @@ fn check_type(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-async fn read(body: Body, bytes_max: usize) -> Result<Bytes, Error> {
-    // A body that says its length is refused before it is sent.
-    if body.size_hint().lower() > bytes_max as u64 {
+/// Reads a body of at most `bytes_max` bytes.
+async fn read(headers: &HeaderMap, mut body: Body, bytes_max: usize) -> Result<Bytes, Error> {
+    // Whoever asks before sending is told before sending: reading would say "go on".
+    let announced = body.size_hint().lower();
+    if announced > bytes_max as u64 && headers.contains_key(EXPECT) {
         return Err(Error::too_large(bytes_max));
     }
-    match Limited::new(body, bytes_max).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Error::too_large(bytes_max)),
-        Err(_) => Err(Error::invalid("the body broke off")),
+    let mut collected = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0).min(bytes_max));
+    let mut total = 0;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame
+            .map_err(|_| Error::invalid("the body broke off"))?
+            .into_data()
+        else {
+            continue;
+        };
+        total += data.len();
+        if total <= bytes_max {
+            collected.extend_from_slice(&data);
+        } else if total > bytes_max.saturating_mul(PATIENCE) {
+            break;
+        } else {
+            // An answer while the client still sends is often lost to it: the connection is reset. So the rest is
+            // taken, within reason, and dropped.
+            collected = BytesMut::new();
+        }
+    }
+    if total > bytes_max {
+        Err(Error::too_large(bytes_max))
+    } else {
+        Ok(collected.freeze())
     }
 }
 
