@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use common::{admin, admin::Readiness, broker, broker::Broker, database, shutdown, telemetry::Metrics};
 use proto::v1::{
+    dead_letter_service_server::{DeadLetterServiceServer, SERVICE_NAME as DEAD_LETTERS},
     fleet_service_server::{FleetServiceServer, SERVICE_NAME as FLEET},
     message_service_server::{MessageServiceServer, SERVICE_NAME as MESSAGES},
     tenant_service_server::{SERVICE_NAME as TENANTS, TenantServiceServer},
@@ -20,11 +21,12 @@ use tonic_health::ServingStatus;
 use tracing::{info, warn};
 
 use crate::{
-    broker::{Publisher, Queues},
+    broker::{DeadLetterQueues, Publisher, Queues},
     config::Config,
+    dead_letters::DeadLetters,
     fleet::{Changes, Fleet, assigner, watch::Watch},
     gateway::{self, Front},
-    grpc::{FleetApi, MessageApi, TenantApi},
+    grpc::{DeadLetterApi, FleetApi, MessageApi, TenantApi},
     identity::Keys,
     messages::{Publishing, Reading},
     migrations,
@@ -70,6 +72,11 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         pool: pool.clone(),
         tenants: tenants.clone(),
     };
+    let dead_letters = DeadLetters::new(
+        tenants.clone(),
+        DeadLetterQueues::new(queues_broker.clone(), publishing.clone()),
+        pool.clone(),
+    );
     let watch = Watch {
         pool: pool.clone(),
         changes: changes.clone(),
@@ -117,9 +124,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         })
         .max_decoding_message_size(message_bytes),
     )
+    .add_service(DeadLetterServiceServer::new(DeadLetterApi { dead_letters }))
     .add_service(FleetServiceServer::new(FleetApi { watch }));
     let (health, health_service) = tonic_health::server::health_reporter();
-    for service in [TENANTS, MESSAGES, FLEET] {
+    for service in [TENANTS, MESSAGES, DEAD_LETTERS, FLEET] {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
     let grpc = grpc

@@ -1,7 +1,7 @@
 //! The control plane of Jalur: tenants, identity, publishing, reading, and the fleet's assignment.
 //!
 //! A request enters through [`gateway`], which knows gRPC and REST from the same protos and asks [`identity`] who is
-//! calling. The handlers in `grpc` hand it to `tenants` or `messages`; their state is PostgreSQL, their queues are
+//! calling. The handlers in `grpc` hand it to `tenants`, `messages` or `dead_letters`; their state is PostgreSQL, their queues are
 //! declared and published to by `broker`. What changes there reaches the daemons through `fleet`: a round assigns
 //! lanes, a watch stream per daemon carries the differences, and what the daemons report back says what is applied.
 //!
@@ -11,6 +11,7 @@ mod app;
 mod broker;
 mod cli;
 mod config;
+mod dead_letters;
 mod error;
 mod fleet;
 pub mod gateway;

@@ -223,18 +223,47 @@ async fn a_partition_is_made_and_dropped_while_another_tenant_is_written() {
     assert_eq!(status, 201, "creating did not wait for the writer: {made}");
     writing.commit().await.unwrap();
 
-    // And the other way round: while a partition waits to be dropped, others are written.
-    let reading = stack.pool().begin().await.unwrap();
-    let id = made["id"].as_str().unwrap();
-    assert_eq!(
-        stack
-            .delete(&format!("/api/tenants/{id}"), &stack.admin())
-            .await
-            .0,
-        200
+    let path = format!("/api/tenants/{}", made["id"].as_str().unwrap());
+    assert_eq!(stack.delete(&path, &stack.admin()).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_deletion_that_a_long_transaction_holds_up_is_finished_after_it() {
+    let stack = Stack::start(Options {
+        daemons: 0,
+        ..Options::default()
+    })
+    .await;
+    let tenant = stack.tenant("read for long").await;
+    let mut reading = stack.pool().begin().await.unwrap();
+    sqlx::query("select count(*) from messages")
+        .execute(&mut *reading)
+        .await
+        .unwrap();
+    let path = format!("/api/tenants/{tenant}");
+    let (status, answer) = stack.delete(&path, &stack.admin()).await;
+    assert_eq!(status, 503, "{answer}");
+    assert!(
+        answer["message"].as_str().unwrap().contains("being deleted"),
+        "{answer}"
     );
-    drop(reading);
-    assert!(!partition_exists(stack.pool(), id).await);
+    assert_eq!(
+        stack.get(&path, &stack.admin()).await.0,
+        404,
+        "nobody sees it any more"
+    );
+    reading.commit().await.unwrap();
+    eventually("the partition is gone", async || {
+        !partition_exists(stack.pool(), &tenant.to_string()).await
+    })
+    .await;
+    let pending = "select exists (select from pg_inherits where inhdetachpending)";
+    assert!(
+        !sqlx::query_scalar::<_, bool>(pending)
+            .fetch_one(stack.pool())
+            .await
+            .unwrap()
+    );
 }
 
 #[tokio::test]

@@ -25,8 +25,29 @@ const PUBLISHED_AT: &str = "x-jalur-published-at";
 /// A message on its way to a tenant's queue.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    pub(crate) id: Uuid,
-    pub(crate) body: String,
+    body: Vec<u8>,
+    properties: BasicProperties,
+}
+
+impl Outgoing {
+    /// A new message, published at `now_ms`.
+    pub(crate) fn new(id: Uuid, body: String, now_ms: i64) -> Self {
+        let mut headers = FieldTable::default();
+        headers.insert(PUBLISHED_AT.into(), AMQPValue::LongLongInt(now_ms));
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_message_id(id.to_string().into())
+            .with_headers(headers);
+        Self::with_properties(body.into_bytes(), properties)
+    }
+
+    /// A message with properties of its own; persistent whatever they say.
+    pub(super) fn with_properties(body: Vec<u8>, properties: BasicProperties) -> Self {
+        Self {
+            body,
+            properties: properties.with_delivery_mode(PERSISTENT),
+        }
+    }
 }
 
 /// Publishes on one channel, which is opened again when it is lost.
@@ -52,15 +73,9 @@ impl Publisher {
 
     /// Publishes to a tenant's queue and returns once the broker has confirmed every message. After an error some
     /// may have been taken: publishing them again under their ids is harmless.
-    pub(crate) async fn publish(
-        &self,
-        tenant: TenantId,
-        messages: &[Outgoing],
-        now_ms: i64,
-    ) -> Result<(), CallError> {
+    pub(crate) async fn publish(&self, tenant: TenantId, messages: Vec<Outgoing>) -> Result<(), CallError> {
         let open = self.open().await?;
-        let result =
-            tokio::time::timeout(REQUEST_TIMEOUT, send(&open.channel, tenant, messages, now_ms)).await;
+        let result = tokio::time::timeout(REQUEST_TIMEOUT, send(&open.channel, tenant, messages)).await;
         match result {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(error),
@@ -83,33 +98,21 @@ impl Publisher {
     }
 }
 
-async fn send(
-    channel: &Channel,
-    tenant: TenantId,
-    messages: &[Outgoing],
-    now_ms: i64,
-) -> Result<(), CallError> {
+async fn send(channel: &Channel, tenant: TenantId, messages: Vec<Outgoing>) -> Result<(), CallError> {
     // `mandatory`: the default exchange returns what has no queue, instead of dropping it.
     let options = BasicPublishOptions {
         mandatory: true,
         ..BasicPublishOptions::default()
     };
     let queue = tenant.queue();
-    let mut headers = FieldTable::default();
-    headers.insert(PUBLISHED_AT.into(), AMQPValue::LongLongInt(now_ms));
     let mut confirms = Vec::with_capacity(messages.len());
     for message in messages {
-        let properties = BasicProperties::default()
-            .with_content_type("application/json".into())
-            .with_delivery_mode(PERSISTENT)
-            .with_message_id(message.id.to_string().into())
-            .with_headers(headers.clone());
         let publish = channel.basic_publish(
             "".into(),
             queue.as_str().into(),
             options,
-            message.body.as_bytes(),
-            properties,
+            &message.body,
+            message.properties,
         );
         confirms.push(publish.await.map_err(Error::from)?);
     }

@@ -73,8 +73,12 @@ impl Queues {
         Ok(())
     }
 
-    /// How many messages wait in a tenant's queues. A queue that is not there has none.
+    /// How many messages wait in a tenant's queues. A queue that is not there has none. Without a connection the
+    /// answer is an error at once: whoever reads a tenant does not wait for the broker.
     pub(crate) async fn depth(&self, tenant: TenantId) -> Result<Depth, Error> {
+        if !self.broker.is_up() {
+            return Err(Error::Down);
+        }
         let mut counter = Counter {
             queues: self,
             channel: None,

@@ -1,10 +1,11 @@
 //! The handlers: from protos to what the services take, and back. No decisions here.
 
+mod dead_letter;
 mod fleet;
 mod message;
 mod tenant;
 
-pub(crate) use self::{fleet::FleetApi, message::MessageApi, tenant::TenantApi};
+pub(crate) use self::{dead_letter::DeadLetterApi, fleet::FleetApi, message::MessageApi, tenant::TenantApi};
 
 use common::id::TenantId;
 use prost_types::Timestamp;

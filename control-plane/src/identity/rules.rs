@@ -26,6 +26,9 @@ const METHODS: &[(&str, Rule)] = &[
     ("/jalur.v1.TenantService/SetConcurrency", TENANT_ADMIN),
     ("/jalur.v1.MessageService/PublishMessages", TENANT),
     ("/jalur.v1.MessageService/ListMessages", TENANT),
+    ("/jalur.v1.DeadLetterService/ListDeadLetters", TENANT_ADMIN),
+    ("/jalur.v1.DeadLetterService/ReplayDeadLetters", TENANT_ADMIN),
+    ("/jalur.v1.DeadLetterService/PurgeDeadLetters", TENANT_ADMIN),
     ("/jalur.v1.FleetService/Watch", DAEMON),
 ];
 

@@ -47,19 +47,22 @@ impl Publishing {
             .into_iter()
             .enumerate()
             .map(|(index, message)| self.check(index, message));
-        let outgoing = checked.collect::<Result<Vec<_>, _>>()?;
+        let checked = checked.collect::<Result<Vec<_>, _>>()?;
         // A tenant that is not there is an answer; its missing queue would only be a failure.
         self.tenants.get(tenant).await?;
         let now_ms = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
-        self.publisher
-            .publish(tenant, &outgoing, i64::try_from(now_ms).unwrap_or(i64::MAX))
-            .await?;
+        let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
+        let ids: Vec<_> = checked.iter().map(|(id, _)| *id).collect();
+        let outgoing = checked
+            .into_iter()
+            .map(|(id, body)| Outgoing::new(id, body, now_ms));
+        self.publisher.publish(tenant, outgoing.collect()).await?;
         self.messages
-            .add(outgoing.len() as u64, &[KeyValue::new("outcome", "published")]);
-        Ok(outgoing.into_iter().map(|message| message.id).collect())
+            .add(ids.len() as u64, &[KeyValue::new("outcome", "published")]);
+        Ok(ids)
     }
 
-    fn check(&self, index: usize, message: NewMessage) -> Result<Outgoing, Error> {
+    fn check(&self, index: usize, message: NewMessage) -> Result<(Uuid, String), Error> {
         let id = match message.id {
             Some(text) => Uuid::try_parse(&text).map_err(|_| {
                 Error::invalid(format!("messages[{index}].id"), format!("{text:?} is no UUID"))
@@ -71,7 +74,7 @@ impl Publishing {
             return Err(Error::invalid(field, "is missing: send any JSON value"));
         };
         match payload::check(body.as_bytes(), self.message_bytes_max) {
-            Ok(_) => Ok(Outgoing { id, body }),
+            Ok(_) => Ok((id, body)),
             Err(error @ payload::Error::TooLarge { .. }) => Err(Error::TooLarge {
                 field,
                 message: error.to_string(),

@@ -17,6 +17,7 @@ pub(super) fn request(method: &str) -> Option<Value> {
             { "id": MESSAGE, "payload": { "order": 1, "amount": 12.50 } },
             { "payload": "any JSON value" },
         ] }),
+        "ReplayDeadLetters" => json!({ "ids": [MESSAGE] }),
         _ => return None,
     })
 }
@@ -48,6 +49,12 @@ pub(super) fn answer(method: &str) -> Option<Value> {
             }],
             "next_cursor": "456",
         }),
+        "ListDeadLetters" => json!({ "dead_letters": [{
+            "id": MESSAGE, "reason": "not_json", "detail": "the body is no JSON: expected value at line 1 column 1",
+            "attempts": 1, "first_failed_at": TIME, "failed_at": TIME, "payload": "not json",
+        }] }),
+        "ReplayDeadLetters" => json!({ "replayed": 1 }),
+        "PurgeDeadLetters" => json!({ "purged": 1 }),
         _ => return None,
     })
 }
@@ -62,7 +69,7 @@ pub(super) fn parameter(field: &FieldDescriptor) -> Option<Value> {
         | ("Tenant" | "GetTenantRequest" | "UpdateTenantRequest" | "DeleteTenantRequest", "id") => {
             Some(TENANT.into())
         }
-        ("Message" | "NewMessage", "id") => Some(MESSAGE.into()),
+        ("Message" | "NewMessage" | "DeadLetter", "id") => Some(MESSAGE.into()),
         _ => None,
     }
 }
