@@ -82,6 +82,7 @@ impl App {
                 budget: Budget {
                     messages: config.ingest.prefetch_messages,
                     bytes: config.ingest.prefetch_bytes,
+                    lane_messages: config.ingest.prefetch_lane_messages,
                 },
                 message_bytes_max: config.limits.message_bytes,
                 broker: consuming.clone(),

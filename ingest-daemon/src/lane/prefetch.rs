@@ -18,6 +18,8 @@ pub(crate) struct Budget {
     pub(crate) messages: usize,
     /// Bytes.
     pub(crate) bytes: usize,
+    /// The most messages of one lane.
+    pub(crate) lane_messages: usize,
 }
 
 /// What a lane's messages have been like.
@@ -37,7 +39,7 @@ impl Traffic {
 }
 
 impl Budget {
-    /// A lane's prefetch among so many lanes: its share of both budgets, at least 1.
+    /// A lane's prefetch among so many lanes: its share of both budgets, within its own bound, at least 1.
     pub(crate) fn prefetch(&self, lanes: usize, traffic: Traffic) -> u16 {
         let lanes = lanes.max(1);
         let (bytes_each, most) = match traffic.seen {
@@ -46,7 +48,7 @@ impl Budget {
         };
         let by_messages = self.messages / lanes;
         let by_bytes = self.bytes / lanes / bytes_each;
-        let prefetch = by_messages.min(by_bytes).min(most).max(1);
+        let prefetch = by_messages.min(by_bytes).min(most).min(self.lane_messages).max(1);
         u16::try_from(prefetch).unwrap_or(u16::MAX)
     }
 }
@@ -66,6 +68,7 @@ mod tests {
     const BUDGET: Budget = Budget {
         messages: 16_000,
         bytes: 64 << 20,
+        lane_messages: 4_000,
     };
 
     fn traffic(bytes: usize) -> Traffic {
@@ -79,7 +82,7 @@ mod tests {
     #[test]
     fn a_lane_starts_small_and_then_has_its_share() {
         assert_eq!(BUDGET.prefetch(1, Traffic::default()), 64);
-        assert_eq!(BUDGET.prefetch(1, traffic(256)), 16_000);
+        assert_eq!(BUDGET.prefetch(1, traffic(256)), 4_000);
         assert_eq!(BUDGET.prefetch(100, traffic(256)), 160);
         assert_eq!(BUDGET.prefetch(1_000_000, traffic(256)), 1);
     }

@@ -49,6 +49,7 @@ impl House {
         let budget = Budget {
             messages: 1_000,
             bytes: 1 << 20,
+            lane_messages: 1_000,
         };
         Self {
             lanes: Lanes::new(LIMITS, budget, 100),
