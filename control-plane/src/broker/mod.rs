@@ -1,9 +1,13 @@
-//! RabbitMQ, as the control plane uses it: tenants' queues and publishing to them.
+//! RabbitMQ, as the control plane uses it: tenants' queues, publishing to them, and their dead letters.
 
+mod dead_letters;
+mod letter;
 mod publisher;
 mod queues;
 
 pub(crate) use self::{
+    dead_letters::{DeadLetterQueues, Reader},
+    letter::Letter,
     publisher::{Outgoing, Publisher},
     queues::{Depth, Queues},
 };

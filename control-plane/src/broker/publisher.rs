@@ -25,8 +25,8 @@ const PUBLISHED_AT: &str = "x-jalur-published-at";
 /// A message on its way to a tenant's queue.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    body: Vec<u8>,
-    properties: BasicProperties,
+    pub(super) body: Vec<u8>,
+    pub(super) properties: BasicProperties,
 }
 
 impl Outgoing {

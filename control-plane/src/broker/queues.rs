@@ -148,7 +148,7 @@ impl Counter<'_> {
 }
 
 /// Closes a channel that has done its work. One that is lost already needs no closing.
-async fn close(channel: Channel) {
+pub(super) async fn close(channel: Channel) {
     if let Err(error) = within(channel.close(200, "done".into())).await {
         tracing::debug!(%error, "could not close a channel");
     }
