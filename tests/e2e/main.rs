@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod concurrency;
+mod dead_letters;
 mod delivery;
 mod documents;
 mod grpc;
