@@ -14,12 +14,12 @@ use sqlx::PgPool;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::{
-    Changes, LEASE,
-    changes::Topic,
+    Changes, GRACE, LEASE,
+    changes::{self, Topic},
     members::{self, Lane, Member, Report},
 };
 use crate::error::Error as CallError;
@@ -32,6 +32,9 @@ const OUTSTANDING_MAX: usize = 4;
 const ACK_LIMIT: Duration = Duration::from_secs(5);
 /// How long a new stream may take to say who it is.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
+
+/// The lease is written down a little after the stream is seen to break.
+const GRACE_MARGIN: Duration = Duration::from_millis(100);
 
 /// What a stream is served from.
 #[derive(Clone, Debug)]
@@ -109,7 +112,10 @@ impl Watch {
         let after = match &ended {
             Ok(End::Left) => members::leave(&self.pool, member).await,
             Ok(End::Stopping) => Ok(()),
-            Ok(End::Closed) | Err(_) => members::lose(&self.pool, member).await,
+            Ok(End::Closed) | Err(_) => {
+                self.look_after_the_grace();
+                members::lose(&self.pool, member).await
+            }
         };
         if let Err(error) = after {
             warn!(daemon = member.id, %error, "could not write down that a daemon's stream ended");
@@ -123,6 +129,19 @@ impl Watch {
             Ok(_) => Ok(()),
             Err(status) => Err(status),
         }
+    }
+}
+
+impl Watch {
+    /// A daemon whose stream broke is out when its grace is over: somebody has to look then, and not at the next tick.
+    fn look_after_the_grace(&self) {
+        let pool = self.pool.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(GRACE + GRACE_MARGIN).await;
+            if let Err(error) = changes::notify(&pool, Topic::Demand).await {
+                debug!(%error, "could not ask for a round; the next tick does");
+            }
+        });
     }
 }
 
