@@ -49,6 +49,11 @@ impl Backoff {
         self.until
     }
 
+    /// How often it has failed in a row.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
+    }
+
     /// Whether the last try failed.
     pub(crate) fn failing(&self) -> bool {
         self.failures > 0

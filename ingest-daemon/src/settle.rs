@@ -25,8 +25,8 @@ pub(crate) struct Watermark {
     settled: Ranges,
     /// Beyond it: acknowledged singly, or given back.
     gone: Ranges,
-    /// Whether something was settled and waiting when [`Watermark::around`] was last called.
-    waiting: bool,
+    /// Where the prefix ended when [`Watermark::stuck`] was last asked.
+    looked_at: u64,
 }
 
 impl Watermark {
@@ -57,22 +57,23 @@ impl Watermark {
         ack.map(|tag| Ack { tag, multiple: true })
     }
 
-    /// Called now and then: what waits behind a gap for the second time in a row is acknowledged singly. A gap that
-    /// merely moves on counts as well: it is a slow lane's, and the others' prefetch must not wait for it.
-    pub(crate) fn around(&mut self) -> Vec<Ack> {
-        if self.settled.is_empty() {
-            self.waiting = false;
-            return Vec::new();
-        }
-        if !std::mem::replace(&mut self.waiting, true) {
-            return Vec::new();
-        }
-        self.waiting = false;
-        let tags: Vec<u64> = self.settled.drain().collect();
-        tags.into_iter()
-            .inspect(|&tag| self.gone.insert(tag))
-            .map(|tag| Ack { tag, multiple: false })
-            .collect()
+    /// Asked now and then: whether something waits behind a gap that has not moved since.
+    pub(crate) fn stuck(&mut self) -> bool {
+        let before = std::mem::replace(&mut self.looked_at, self.gone_to);
+        before == self.gone_to && !self.settled.is_empty()
+    }
+
+    /// Whether a settled tag is still to be acknowledged.
+    pub(crate) fn waits(&self, tag: u64) -> bool {
+        self.settled.contains(tag)
+    }
+
+    /// Acknowledges a tag that waits behind a gap by itself.
+    pub(crate) fn around(&mut self, tag: u64) -> Option<Ack> {
+        self.settled.remove(tag).then(|| {
+            self.gone.insert(tag);
+            Ack { tag, multiple: false }
+        })
     }
 }
 
@@ -100,10 +101,29 @@ impl Ranges {
         self.0.remove(&first)
     }
 
-    fn drain(&mut self) -> impl Iterator<Item = u64> {
-        std::mem::take(&mut self.0)
-            .into_iter()
-            .flat_map(|(first, last)| first..=last)
+    fn contains(&self, tag: u64) -> bool {
+        self.0
+            .range(..=tag)
+            .next_back()
+            .is_some_and(|(_, &last)| tag <= last)
+    }
+
+    /// Takes one tag out, and answers whether it was there.
+    fn remove(&mut self, tag: u64) -> bool {
+        let Some((&first, &last)) = self.0.range(..=tag).next_back() else {
+            return false;
+        };
+        if tag > last {
+            return false;
+        }
+        match first < tag {
+            true => self.0.insert(first, tag - 1),
+            false => self.0.remove(&first),
+        };
+        if tag < last {
+            self.0.insert(tag + 1, last);
+        }
+        true
     }
 }
 
@@ -150,9 +170,10 @@ mod tests {
         let mut watermark = Watermark::default();
         watermark.settle(2);
         watermark.settle(4);
-        assert!(watermark.around().is_empty(), "it may close by itself");
-        let singly = |tag| Ack { tag, multiple: false };
-        assert_eq!(watermark.around(), [singly(2), singly(4)]);
+        assert!(watermark.stuck());
+        let singly = |tag| Some(Ack { tag, multiple: false });
+        assert_eq!((watermark.around(2), watermark.around(4)), (singly(2), singly(4)));
+        assert!(!watermark.stuck() && watermark.around(2).is_none() && watermark.around(3).is_none());
         watermark.settle(1);
         // 2 is gone already, and may not be named again.
         assert_eq!(
@@ -170,6 +191,16 @@ mod tests {
                 multiple: true
             })
         );
+    }
+
+    #[test]
+    fn a_gap_that_moves_is_not_stuck() {
+        let mut watermark = Watermark::default();
+        watermark.settle(1);
+        watermark.settle(3);
+        watermark.advance();
+        assert!(!watermark.stuck() && watermark.waits(3));
+        assert!(watermark.stuck());
     }
 
     #[test]
@@ -200,7 +231,7 @@ mod tests {
         fn any_interleaving_acknowledges_each_settled_tag_once_and_no_other(
             order in Just((1_u64..=40).collect::<Vec<_>>()).prop_shuffle(),
             back in prop::collection::vec(prop::bool::weighted(0.2), 40),
-            then in prop::collection::vec(0_u8..4, 40),
+            then in prop::collection::vec(0_u8..=255, 40),
         ) {
             let mut watermark = Watermark::default();
             let mut unacked: BTreeSet<u64> = order.iter().copied().collect();
@@ -215,7 +246,7 @@ mod tests {
                 }
                 let mut acks = Vec::new();
                 if then & 1 == 1 { acks.extend(watermark.advance()); }
-                if then & 2 == 2 { acks.extend(watermark.around()); }
+                if then & 2 == 2 { acks.extend(watermark.around(u64::from(then) * 7 % 41)); }
                 for off in acks.into_iter().flat_map(|ack| broker(&mut unacked, ack)) {
                     prop_assert!(settled.contains(&off), "{off} was not settled");
                     prop_assert!(acked.insert(off));

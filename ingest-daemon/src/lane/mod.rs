@@ -18,7 +18,7 @@ use common::id::TenantId;
 
 pub(crate) use self::{
     board::{Board, Observed, Standing},
-    prefetch::{Budget, Traffic, worth_changing},
+    prefetch::{Budget, HELD, Traffic, worth_changing},
     refused::{Next, Refused},
     state::{Event, State, Step},
 };
@@ -32,6 +32,8 @@ use crate::{
 const BUSY: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_millis(500));
 /// A table is locked, or being created or deleted: seconds.
 const UNWRITABLE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+/// About two seconds of that. A held message is a gap in the acknowledgements, which costs its neighbours.
+const LONG_HELD_FAILURES: u32 = 5;
 /// A queue is missing: being declared again, or about to be withdrawn.
 const UNAVAILABLE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// A dead letter could not be published.
@@ -173,9 +175,18 @@ impl Lane {
                 self.buffer.drain(..rows).collect()
             }
         };
+        if !self.alone(now) {
+            self.traffic
+                .took(messages.len(), self.buffer.len(), self.prefetch);
+        }
         self.in_commit = messages.len();
         self.busy = allowance.runs(self.workers, messages.len());
         messages
+    }
+
+    /// Whether its table could not be written for long enough that waiting messages had better wait in the queue.
+    pub(crate) fn long_held(&self) -> bool {
+        self.unwritable.failures() >= LONG_HELD_FAILURES
     }
 
     /// So many of its deliveries are settled.

@@ -1,7 +1,17 @@
 //! How many messages a lane's consumer may hold: the only back-pressure there is. Pure.
+//!
+//! A lane holds a few commits' worth of what it gets into a commit: then all lanes of a channel commit what was
+//! delivered at about the same time, the acknowledgements have no long gaps, and a narrow lane's backlog does not lie
+//! in front of a wide one's. (The broker searches what is unacknowledged from the oldest on: an acknowledgement behind
+//! a gap of 4,000 costs it a third of a millisecond. Tried.)
 
-/// The prefetch of a lane whose messages are not known yet, at most.
-const START_MAX: usize = 64;
+/// How many commits' worth a lane holds: one under way, one to follow, and what is on its way here. One queue alone
+/// takes 4,000 to run at full speed with the default three workers (measured: 34,000/s at 2,000, 44,000/s at 4,000).
+const COMMITS: f64 = 5.0;
+/// The prefetch of a lane whose tenant is held: enough to find out that it can be written again.
+pub(crate) const HELD: usize = 16;
+/// The prefetch of a lane whose messages are not known yet, at most; and of a quiet one, at least.
+const START: usize = 64;
 /// What a message is taken to have while none was seen.
 const BYTES_UNKNOWN: usize = 4 << 10;
 /// What a message costs beside its body.
@@ -27,6 +37,8 @@ pub(crate) struct Budget {
 pub(crate) struct Traffic {
     seen: u64,
     mean_bytes: f64,
+    /// What it gets into a commit when it has enough.
+    commit_rows: f64,
 }
 
 impl Traffic {
@@ -36,19 +48,41 @@ impl Traffic {
         let weight = (1.0 / self.seen as f64).max(0.01);
         self.mean_bytes += (bytes as f64 - self.mean_bytes) * weight;
     }
+
+    /// So many messages went into a commit, and so many were left, of a consumer with this prefetch.
+    pub(crate) fn took(&mut self, rows: usize, left: usize, prefetch: u16) {
+        let rows = match left {
+            // It had no more. Either its prefetch holds it back, or it is quiet, which says nothing.
+            0 if rows * 2 < usize::from(prefetch) => return,
+            0 => rows * 2,
+            _ => rows,
+        };
+        let rows = rows as f64;
+        // Up at once, down slowly: a new consumer costs its lane two round trips.
+        let weight = if rows > self.commit_rows { 1.0 } else { 0.25 };
+        self.commit_rows += (rows - self.commit_rows) * weight;
+    }
 }
 
 impl Budget {
-    /// A lane's prefetch among so many lanes: its share of both budgets, within its own bound, at least 1.
-    pub(crate) fn prefetch(&self, lanes: usize, traffic: Traffic) -> u16 {
+    /// A lane's prefetch among so many lanes: what it can use, within its share of both budgets, at least 1.
+    pub(crate) fn prefetch(&self, lanes: usize, traffic: Traffic, held: bool) -> u16 {
         let lanes = lanes.max(1);
-        let (bytes_each, most) = match traffic.seen {
-            0..SEEN_MIN => (BYTES_UNKNOWN, START_MAX),
-            _ => (traffic.mean_bytes as usize + BYTES_OVERHEAD, usize::MAX),
+        let bytes_each = match traffic.seen {
+            0..SEEN_MIN => BYTES_UNKNOWN,
+            _ => traffic.mean_bytes as usize + BYTES_OVERHEAD,
+        };
+        let useful = match held {
+            true => HELD,
+            false => ((traffic.commit_rows * COMMITS) as usize).max(START),
         };
         let by_messages = self.messages / lanes;
         let by_bytes = self.bytes / lanes / bytes_each;
-        let prefetch = by_messages.min(by_bytes).min(most).min(self.lane_messages).max(1);
+        let prefetch = useful
+            .min(self.lane_messages)
+            .min(by_messages)
+            .min(by_bytes)
+            .max(1);
         u16::try_from(prefetch).unwrap_or(u16::MAX)
     }
 }
@@ -71,26 +105,46 @@ mod tests {
         lane_messages: 4_000,
     };
 
-    fn traffic(bytes: usize) -> Traffic {
+    /// A lane of such messages, with so many in a commit.
+    fn traffic(bytes: usize, commit_rows: usize) -> Traffic {
         let mut traffic = Traffic::default();
         for _ in 0..100 {
             traffic.came(bytes);
+            traffic.took(commit_rows, 1, 1);
         }
         traffic
     }
 
     #[test]
-    fn a_lane_starts_small_and_then_has_its_share() {
-        assert_eq!(BUDGET.prefetch(1, Traffic::default()), 64);
-        assert_eq!(BUDGET.prefetch(1, traffic(256)), 4_000);
-        assert_eq!(BUDGET.prefetch(100, traffic(256)), 160);
-        assert_eq!(BUDGET.prefetch(1_000_000, traffic(256)), 1);
+    fn a_lane_starts_small_and_grows_to_a_few_commits() {
+        assert_eq!(BUDGET.prefetch(1, Traffic::default(), false), 64);
+        assert_eq!(BUDGET.prefetch(1, traffic(256, 250), false), 1_250);
+        assert_eq!(BUDGET.prefetch(1, traffic(256, 1_000), false), 4_000);
+        assert_eq!(BUDGET.prefetch(1, traffic(256, 9_000), false), 4_000);
+        assert_eq!(BUDGET.prefetch(100, traffic(256, 1_000), false), 160);
+        assert_eq!(BUDGET.prefetch(1_000_000, traffic(256, 250), false), 1);
+    }
+
+    #[test]
+    fn a_prefetch_that_is_used_up_grows_and_a_quiet_lane_says_nothing() {
+        let mut traffic = Traffic::default();
+        traffic.took(64, 0, 64);
+        assert_eq!(BUDGET.prefetch(1, traffic, false), 640);
+        for _ in 0..1_000 {
+            traffic.took(1, 0, 512);
+        }
+        assert_eq!(BUDGET.prefetch(1, traffic, false), 640);
+    }
+
+    #[test]
+    fn a_held_tenants_messages_stay_in_its_queue() {
+        assert_eq!(BUDGET.prefetch(1, traffic(256, 1_000), true), 16);
     }
 
     #[test]
     fn large_messages_have_fewer_places() {
-        assert_eq!(BUDGET.prefetch(1, traffic(1 << 20)), 63);
-        assert_eq!(BUDGET.prefetch(100, traffic(1 << 20)), 1);
+        assert_eq!(BUDGET.prefetch(1, traffic(1 << 20, 250), false), 63);
+        assert_eq!(BUDGET.prefetch(100, traffic(1 << 20, 250), false), 1);
     }
 
     #[test]
@@ -101,8 +155,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn all_lanes_together_stay_within_the_budget(lanes in 1_usize..10_000, bytes in 0_usize..2_000_000) {
-            let each = usize::from(BUDGET.prefetch(lanes, traffic(bytes)));
+        fn all_lanes_together_stay_within_the_budget(
+            lanes in 1_usize..10_000, bytes in 0_usize..2_000_000, rows in 1_usize..5_000
+        ) {
+            let each = usize::from(BUDGET.prefetch(lanes, traffic(bytes, rows), false));
             prop_assert!(each == 1 || each * lanes <= BUDGET.messages);
             prop_assert!(each == 1 || each * lanes * bytes <= BUDGET.bytes);
         }

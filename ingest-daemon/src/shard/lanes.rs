@@ -13,7 +13,7 @@ use crate::{
     backoff::Backoff,
     commit::Limits,
     delivery::{DeadLetter, Delivery},
-    lane::{Budget, Event, Lane, Observed, PUBLISHING_MAX, Standing, State, Step, worth_changing},
+    lane::{Budget, Event, HELD, Lane, Observed, PUBLISHING_MAX, Standing, State, Step, worth_changing},
     settle::{Ack, Watermark},
 };
 
@@ -67,6 +67,8 @@ pub(super) struct Lanes {
     /// When to look at a lane again. At most one entry per pause that a lane or a refused row is in.
     timers: BTreeSet<(Instant, TenantId)>,
     pub(super) watermark: Watermark,
+    /// What was settled lately, as ranges of tags by tenant: some of it waits behind a gap.
+    pub(super) recent: Vec<(TenantId, u64, u64)>,
     /// Counts the channel's lives: what belongs to an earlier one means nothing any more.
     pub(super) generation: u64,
     pub(super) outage: Backoff,
@@ -85,6 +87,7 @@ impl Lanes {
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
             watermark: Watermark::default(),
+            recent: Vec::new(),
             generation: 0,
             outage: OUTAGE,
             retried: 0,
@@ -213,6 +216,7 @@ impl Lanes {
     pub(super) fn lost(&mut self, now: Now) {
         self.generation += 1;
         self.watermark = Watermark::default();
+        self.recent.clear();
         self.ready.clear();
         self.timers.clear();
         // What was to be done on the channel is not to be done any more; what was to be told still is.
@@ -247,9 +251,7 @@ impl Lanes {
 
     /// What is to be done now and then.
     pub(super) fn tick(&mut self, now: Now) {
-        for ack in self.watermark.around() {
-            self.act(Action::Ack(ack));
-        }
+        self.ack_around();
         let count = self.lanes.len();
         let mut resizes = RESIZES_MAX;
         let mut events = Vec::new();
@@ -258,16 +260,23 @@ impl Lanes {
                 let until = now.instant + PARKED;
                 events.push((lane.tenant, Event::Park { until }));
                 self.timers.insert((until, lane.tenant));
+            } else if lane.long_held() && lane.held > HELD && lane.state == State::Running {
+                // It consumes again at once, and holds little until it can be written.
+                events.push((lane.tenant, Event::Park { until: now.instant }));
+                self.timers.insert((now.instant, lane.tenant));
             } else if resizes > 0
                 && lane.state == State::Running
-                && worth_changing(lane.prefetch, self.budget.prefetch(count, lane.traffic))
+                && worth_changing(
+                    lane.prefetch,
+                    self.budget.prefetch(count, lane.traffic, lane.long_held()),
+                )
             {
                 resizes -= 1;
                 events.push((lane.tenant, Event::Resize));
             }
         }
         for (tenant, event) in events {
-            if let Event::Park { .. } = event {
+            if matches!(event, Event::Park { until } if until > now.instant) {
                 warn!(%tenant, "nothing could be settled for {} s; giving the messages back", STUCK_MAX.as_secs());
             }
             self.on(tenant, event, now);
@@ -285,7 +294,7 @@ impl Lanes {
         match step {
             Step::Stay => {}
             Step::Subscribe => {
-                lane.prefetch = self.budget.prefetch(count, lane.traffic);
+                lane.prefetch = self.budget.prefetch(count, lane.traffic, lane.long_held());
                 self.actions.push(Action::Subscribe(tenant, lane.prefetch));
             }
             Step::Cancel => self.actions.push(Action::Cancel(tenant)),
@@ -310,12 +319,6 @@ impl Lanes {
     fn give_back(&mut self, tag: u64) {
         self.watermark.give_back(tag);
         self.act(Action::GiveBack(tag));
-    }
-
-    pub(super) fn advance(&mut self) {
-        if let Some(ack) = self.watermark.advance() {
-            self.act(Action::Ack(ack));
-        }
     }
 
     pub(super) fn wake_at(&mut self, at: Instant, tenant: TenantId) {

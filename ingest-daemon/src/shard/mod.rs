@@ -3,6 +3,7 @@
 //!
 //! [`lanes`] decides, purely; [`task`] does what it says.
 
+mod acks;
 mod lanes;
 mod storing;
 mod task;

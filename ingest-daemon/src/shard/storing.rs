@@ -136,7 +136,7 @@ impl Lanes {
         }
         let draining = lane.state == State::Draining;
         for message in settled.stored {
-            self.watermark.settle(message.tag);
+            self.settle(tenant, message.tag);
         }
         for at in wake_at {
             self.wake_at(at, tenant);
@@ -164,7 +164,7 @@ impl Lanes {
             Ok(()) => {
                 lane.unpublished.reset();
                 lane.settle(1, now.instant);
-                self.watermark.settle(letter.tag);
+                self.settle(tenant, letter.tag);
                 self.advance();
             }
             Err(error) => {
