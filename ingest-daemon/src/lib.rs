@@ -1,14 +1,14 @@
 //! The ingest daemon of Jalur: consumes every assigned tenant's queue and stores its messages.
 //!
 //! How data flows:
-//! - [`fleet`] watches the control plane, which says what lanes to run; [`tenant_manager`] is their registry.
-//! - A [`shard`] is one AMQP channel with many [`lane`]s, and one committer with its own PostgreSQL connection.
-//!   [`delivery`] decodes what arrives, a lane buffers it, and [`commit`] stores runs of many lanes in one
+//! - `fleet` watches the control plane, which says what lanes to run; `tenant_manager` is their registry.
+//! - A `shard` is one AMQP channel with many `lane`s, and one committer with its own PostgreSQL connection.
+//!   `delivery` decodes what arrives, a lane buffers it, and `commit` stores runs of many lanes in one
 //!   transaction.
-//! - After the commit, and only then, [`settle`] says what to acknowledge.
-//! - What can never be stored is dead-lettered through [`broker`], the one module that knows lapin.
+//! - After the commit, and only then, `settle` says what to acknowledge.
+//! - What can never be stored is dead-lettered through `broker`, the one module that knows lapin.
 //!
-//! [`app`] puts it together and owns the order in which it stops.
+//! `app` puts it together and owns the order in which it stops.
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -1,0 +1,182 @@
+//! The lanes of a shard with a broker that keeps books.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant, UNIX_EPOCH},
+};
+
+use common::id::TenantId;
+use uuid::Uuid;
+
+use crate::{
+    broker::Envelope,
+    commit::{Commit, Hold, Limits, Outcome, Portion, Settled},
+    delivery::{DeadLetter, Delivery},
+    lane::{Budget, Observed},
+    shard::lanes::{Action, Lanes, Now},
+};
+
+const LIMITS: Limits = Limits {
+    run_rows: 4,
+    rows: 16,
+    rows_spread: 64,
+    bytes: 1 << 20,
+    tenants: 8,
+};
+
+/// The lanes, the broker's books about them, and what was told.
+pub(super) struct House {
+    pub(super) lanes: Lanes,
+    pub(super) start: Instant,
+    pub(super) elapsed: Duration,
+    pub(super) last_tag: u64,
+    pub(super) unacked: BTreeSet<u64>,
+    pub(super) acked: BTreeSet<u64>,
+    pub(super) back: BTreeSet<u64>,
+    pub(super) consumers: BTreeSet<TenantId>,
+    pub(super) asked: Vec<TenantId>,
+    pub(super) letters: Vec<(TenantId, Box<DeadLetter>)>,
+    pub(super) told: Vec<(TenantId, Observed)>,
+}
+
+pub(super) fn tenant(n: usize) -> TenantId {
+    TenantId(Uuid::from_u128(n as u128))
+}
+
+impl House {
+    pub(super) fn new() -> Self {
+        let budget = Budget {
+            messages: 1_000,
+            bytes: 1 << 20,
+            lane_messages: 1_000,
+        };
+        Self {
+            lanes: Lanes::new(LIMITS, budget, 100),
+            start: Instant::now(),
+            elapsed: Duration::ZERO,
+            last_tag: 0,
+            unacked: BTreeSet::new(),
+            acked: BTreeSet::new(),
+            back: BTreeSet::new(),
+            consumers: BTreeSet::new(),
+            asked: Vec::new(),
+            letters: Vec::new(),
+            told: Vec::new(),
+        }
+    }
+
+    pub(super) fn now(&self) -> Now {
+        Now {
+            instant: self.start + self.elapsed,
+            time: UNIX_EPOCH + self.elapsed,
+            random: 0.5,
+        }
+    }
+
+    /// A lane whose consumer is registered.
+    pub(super) fn running(&mut self, n: usize, workers: usize) {
+        self.lanes.run(tenant(n), workers, 1, self.now());
+        self.pass(Duration::ZERO);
+        self.answer();
+    }
+
+    /// Time passes.
+    pub(super) fn pass(&mut self, time: Duration) {
+        self.elapsed += time;
+        self.lanes.due(self.now());
+        self.perform();
+    }
+
+    /// The broker answers what it was asked.
+    pub(super) fn answer(&mut self) {
+        for tenant in std::mem::take(&mut self.asked) {
+            if self.consumers.remove(&tenant) {
+                self.lanes.ended(tenant, self.now());
+            } else {
+                self.consumers.insert(tenant);
+                self.lanes.subscribed(tenant, self.now());
+            }
+        }
+        self.perform();
+    }
+
+    pub(super) fn deliver(&mut self, n: usize, bodies: &[&str]) {
+        let deliveries = bodies.iter().map(|body| {
+            self.last_tag += 1;
+            self.unacked.insert(self.last_tag);
+            Delivery {
+                tag: self.last_tag,
+                body: body.as_bytes().to_vec(),
+                envelope: Envelope::default(),
+            }
+        });
+        let deliveries = deliveries.collect();
+        self.lanes.delivered(tenant(n), deliveries, self.now());
+        self.perform();
+    }
+
+    pub(super) fn commit(&mut self) -> Option<Commit> {
+        let commit = self.lanes.next_commit(self.now());
+        self.perform();
+        commit
+    }
+
+    /// The commit's outcome, portion by portion.
+    pub(super) fn settle(&mut self, commit: Commit, fate: impl Fn(Portion) -> Settled, outage: bool) {
+        let outcome = Outcome {
+            generation: commit.generation,
+            settled: commit.portions.into_iter().map(fate).collect(),
+            outage: outage.then(|| "gone".to_owned()),
+        };
+        self.lanes.settled(outcome, self.now());
+        self.perform();
+    }
+
+    pub(super) fn perform(&mut self) {
+        for action in self.lanes.take_actions() {
+            match action {
+                Action::Subscribe(tenant, _) | Action::Cancel(tenant) => self.asked.push(tenant),
+                Action::Ack(ack) => {
+                    assert!(self.unacked.contains(&ack.tag), "{ack:?} closes the channel");
+                    let from = if ack.multiple { 0 } else { ack.tag };
+                    let off: Vec<_> = self.unacked.range(from..=ack.tag).copied().collect();
+                    self.acked.extend(off.iter().inspect(|tag| {
+                        self.unacked.remove(tag);
+                    }));
+                }
+                Action::GiveBack(tag) => {
+                    assert!(self.unacked.remove(&tag));
+                    self.back.insert(tag);
+                }
+                Action::Publish(tenant, letter) => self.letters.push((tenant, letter)),
+                Action::Tell(tenant, observed) => self.told.push((tenant, observed)),
+            }
+        }
+    }
+
+    pub(super) fn last_told(&self) -> Observed {
+        self.told.last().unwrap().1
+    }
+}
+
+pub(super) fn settled(portion: Portion) -> Settled {
+    Settled {
+        tenant: portion.tenant,
+        stored: portion.messages,
+        duplicates: 0,
+        refused: Vec::new(),
+        back: Vec::new(),
+        hold: None,
+    }
+}
+
+pub(super) fn untouched(portion: Portion, hold: Option<Hold>) -> Settled {
+    Settled {
+        tenant: portion.tenant,
+        stored: Vec::new(),
+        duplicates: 0,
+        refused: Vec::new(),
+        back: portion.messages,
+        hold,
+    }
+}
