@@ -49,12 +49,13 @@ impl Letter {
         }
     }
 
-    /// The message's id: the one it carries, or else the one that its `message_id` gives it.
+    /// The message's id: the one it carries, or else the one that its `message_id` gives it; an empty one says nothing.
+    /// The daemons read it in the same way.
     pub(crate) fn id(&self, tenant: TenantId) -> Option<Uuid> {
         let carried = self.text(ID).and_then(|id| Uuid::try_parse(&id).ok());
         carried.or_else(|| {
-            let message_id = self.properties.message_id().as_ref()?;
-            Some(tenant.message_id(message_id.as_str()))
+            let message_id = self.properties.message_id().as_ref()?.as_str();
+            (!message_id.is_empty()).then(|| tenant.message_id(message_id))
         })
     }
 
@@ -190,7 +191,11 @@ mod tests {
             ],
             BasicProperties::default(),
         );
-        let bare = Letter::new(1, Vec::new(), BasicProperties::default());
+        let bare = Letter::new(
+            1,
+            Vec::new(),
+            BasicProperties::default().with_message_id("".into()),
+        );
         for letter in [unreadable, bare] {
             assert_eq!(letter.id(TENANT), None);
             assert_eq!((letter.reason(), letter.attempts()), (None, None));
