@@ -64,6 +64,21 @@ async fn bury(stack: &Stack, tenant: TenantId, body: &[u8], properties: BasicPro
     assert!(confirm.await.unwrap().is_ack());
 }
 
+/// Puts numbers into the tenant's dead-letter queue, each under an id of its own.
+async fn bury_many(stack: &Stack, tenant: TenantId, count: u32) {
+    let (_connection, channel) = stack.amqp().await;
+    let queue = tenant.dead_letter_queue();
+    for number in 0..count {
+        let body = number.to_string();
+        let options = BasicPublishOptions::default();
+        let letter = refused(Uuid::now_v7());
+        let publish =
+            channel.basic_publish("".into(), queue.as_str().into(), options, body.as_bytes(), letter);
+        publish.await.unwrap();
+    }
+    eventually("all are there", async || buried(stack, tenant).await == count).await;
+}
+
 async fn list(stack: &Stack, tenant: TenantId) -> Vec<Value> {
     let (status, page) = stack
         .get(&format!("{}?limit=1000", path(tenant)), &stack.admin())
@@ -248,26 +263,9 @@ async fn a_message_that_fails_again_is_a_dead_letter_again_and_its_attempts_coun
 
 #[tokio::test]
 async fn many_are_replayed_in_batches_by_several_callers_and_none_is_lost() {
-    let stack = Stack::start(Options {
-        control_planes: 1,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::start(Options::default()).await;
     let tenant = stack.tenant("many").await;
-    let (_connection, channel) = stack.amqp().await;
-    let queue = tenant.dead_letter_queue();
-    for number in 0..2_000 {
-        let body = format!("{number}");
-        let publish = channel.basic_publish(
-            "".into(),
-            queue.as_str().into(),
-            BasicPublishOptions::default(),
-            body.as_bytes(),
-            refused(Uuid::now_v7()),
-        );
-        publish.await.unwrap();
-    }
-    eventually("all are there", async || buried(&stack, tenant).await == 2_000).await;
+    bury_many(&stack, tenant, 2_000).await;
     let all = || replay(&stack, tenant, json!({ "all": true }));
     let ((a, first), (b, second), letters) = tokio::join!(all(), all(), list(&stack, tenant));
     assert_eq!((a, b), (200, 200), "{first} {second}");
@@ -280,6 +278,41 @@ async fn many_are_replayed_in_batches_by_several_callers_and_none_is_lost() {
     );
     stack.stored(tenant, 2_000).await;
     assert_eq!(stack.count(tenant).await, 2_000);
+}
+
+#[tokio::test]
+async fn a_crash_half_way_through_a_replay_loses_none_and_stores_none_twice() {
+    const LETTERS: u32 = 5_000;
+    let stack = Stack::start(Options::default()).await;
+    let tenant = stack.tenant("crashed").await;
+    bury_many(&stack, tenant, LETTERS).await;
+    let (rest, all) = (stack.rest(), json!({ "all": true }));
+    let url = format!("{}/replay", path(tenant));
+    let replaying = tokio::spawn(async move { rest.post(&url, &all).await });
+    stack.stored(tenant, 1).await;
+    stack.control_plane().kill().await;
+    assert!(replaying.await.unwrap().is_err(), "it was killed half way");
+    stack.control_plane().start_again().unwrap();
+    stack.control_plane().ready().await.unwrap();
+
+    // Its turn ended with it, and what it held is back in the queue.
+    let (status, answer) = replay(&stack, tenant, json!({ "all": true })).await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(
+        matches!(answer["replayed"].as_u64(), Some(1..5_000)),
+        "some were replayed before, not all: {answer}"
+    );
+    assert_eq!(buried(&stack, tenant).await, 0);
+    stack.stored(tenant, LETTERS.into()).await;
+    eventually("the queue is empty", async || {
+        let tenant = stack
+            .get(&format!("/api/tenants/{tenant}"), &stack.admin())
+            .await
+            .1;
+        tenant["runtime"]["queue_depth"] == 0
+    })
+    .await;
+    assert_eq!(stack.count(tenant).await, u64::from(LETTERS));
 }
 
 #[tokio::test]
