@@ -124,6 +124,11 @@ impl Stack {
         Ok(member)
     }
 
+    /// A variable of the daemons that are added from now on: for what is only known once the stack is there.
+    pub fn configure_daemons(&mut self, name: &'static str, value: String) {
+        self.options.daemon_env.push((name, value));
+    }
+
     fn add(&mut self, kind: Kind) -> anyhow::Result<&Member> {
         let member = self.prepare(kind)?;
         member.start()?;
