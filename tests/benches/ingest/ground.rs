@@ -1,0 +1,170 @@
+//! A stack to measure on, and what every measurement asks of it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use common::id::TenantId;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use lapin::Connection;
+use serde_json::json;
+use tests::{Member, Options, Rest, Stack};
+
+use crate::{fill, usage};
+
+/// How often progress is asked for: a thousandth of the shortest measurement of a full run, and no load.
+const POLL: Duration = Duration::from_millis(5);
+/// How long nothing may be stored before a measurement is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How many tenants are created at a time.
+const CREATING: usize = 8;
+
+/// One control plane, one daemon, a database and a vhost.
+pub(crate) struct Ground {
+    pub(crate) stack: Stack,
+    pub(crate) rest: Rest,
+    /// For publishing; never what is measured.
+    pub(crate) amqp: Connection,
+}
+
+/// CPU seconds so far.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cpu {
+    pub(crate) broker: f64,
+    pub(crate) daemon: f64,
+    pub(crate) postgres: f64,
+}
+
+impl Ground {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        Self::with(Stack::start(Options::default()).await?).await
+    }
+
+    pub(crate) async fn with(stack: Stack) -> anyhow::Result<Self> {
+        Ok(Self {
+            rest: stack.rest()?,
+            amqp: stack.amqp().await?,
+            stack,
+        })
+    }
+
+    pub(crate) fn daemon(&self) -> anyhow::Result<&Member> {
+        self.stack.member("ingest-daemon-1")
+    }
+
+    /// Creates so many tenants; `status` as in REST.
+    pub(crate) async fn tenants(
+        &self,
+        name: &str,
+        count: usize,
+        status: &str,
+    ) -> anyhow::Result<Vec<TenantId>> {
+        stream::iter(0..count)
+            .map(async |n| {
+                let tenant = json!({ "name": format!("{name} {n}"), "status": status });
+                let tenant = self.rest.post("/api/tenants", &tenant).await?.expect(201)?;
+                let id = tenant["id"].as_str().context("a tenant without an id")?;
+                anyhow::Ok(id.parse::<TenantId>()?)
+            })
+            .buffered(CREATING)
+            .try_collect()
+            .await
+    }
+
+    /// A paused tenant with a full queue.
+    pub(crate) async fn full_tenant(
+        &self,
+        name: &str,
+        count: usize,
+        bytes: usize,
+    ) -> anyhow::Result<TenantId> {
+        let tenants = self.tenants(name, 1, "paused").await?;
+        fill::fill(&self.amqp, &fill::queues(&tenants), count, bytes).await?;
+        self.settle().await?;
+        Ok(tenants[0])
+    }
+
+    /// Lets what writing left behind be written: so it falls on nobody's measurement.
+    pub(crate) async fn settle(&self) -> anyhow::Result<()> {
+        sqlx::query("checkpoint").execute(self.stack.database()).await?;
+        Ok(())
+    }
+
+    pub(crate) async fn activate(&self, tenant: TenantId) -> anyhow::Result<()> {
+        let path = format!("/api/tenants/{tenant}");
+        self.rest
+            .patch(&path, &json!({ "status": "active" }))
+            .await?
+            .expect(200)?;
+        Ok(())
+    }
+
+    pub(crate) async fn delete(&self, tenant: TenantId) -> anyhow::Result<()> {
+        let answer = self.rest.delete(&format!("/api/tenants/{tenant}")).await?;
+        anyhow::ensure!(answer.status < 300, "{tenant} was not deleted: {}", answer.text);
+        Ok(())
+    }
+
+    /// Activates a tenant that [`Ground::full_tenant`] made and answers how long it takes from there until its last
+    /// message is stored: with the assignment, the subscription and everything else that a queue waits for.
+    pub(crate) async fn drain(&self, tenant: TenantId, count: usize) -> anyhow::Result<Duration> {
+        let before = self.stored().await?;
+        let started = Instant::now();
+        let ((), end) = tokio::try_join!(self.activate(tenant), self.reaches(before + count))?;
+        let took = end - started;
+        let rows: i64 = sqlx::query_scalar("select count(*) from messages where tenant_id = $1")
+            .bind(tenant.0)
+            .fetch_one(self.stack.database())
+            .await?;
+        anyhow::ensure!(
+            usize::try_from(rows) == Ok(count),
+            "{rows} of {count} messages are stored"
+        );
+        Ok(took)
+    }
+
+    /// How many messages of all tenants were stored so far: by the counters, which cost nothing to read.
+    pub(crate) async fn stored(&self) -> anyhow::Result<usize> {
+        let sum: i64 = sqlx::query_scalar("select coalesce(sum(last), 0)::bigint from positions")
+            .fetch_one(self.stack.database())
+            .await?;
+        Ok(usize::try_from(sum)?)
+    }
+
+    /// When so many messages of all tenants were stored.
+    pub(crate) async fn reaches(&self, wanted: usize) -> anyhow::Result<Instant> {
+        let (mut last, mut moved) = (0, Instant::now());
+        loop {
+            let stored = self.stored().await?;
+            if stored >= wanted {
+                return Ok(Instant::now());
+            }
+            if stored > last {
+                (last, moved) = (stored, Instant::now());
+            }
+            if moved.elapsed() > PATIENCE {
+                let log = self.daemon()?.log_tail(20);
+                bail!("{stored} of {wanted} messages are stored, and no more come; the daemon says:\n{log}");
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// What the three have used so far; nothing where the services are not ours.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Option<Cpu>> {
+        let Ok(native) = self.stack.environment().native() else {
+            return Ok(None);
+        };
+        let of = |pid: Option<i32>| pid.and_then(usage::cpu_seconds);
+        let broker = of(native.rabbitmq().process().map(|process| process.pid()));
+        let postgres = of(native.postgres().process().map(|process| process.pid()));
+        let daemon = of(Some(self.daemon()?.pid()));
+        Ok(match (broker, daemon, postgres) {
+            (Some(broker), Some(daemon), Some(postgres)) => Some(Cpu {
+                broker,
+                daemon,
+                postgres,
+            }),
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,49 @@
+//! Where it was measured.
+
+use std::fs;
+
+use sqlx::{Connection as _, PgConnection};
+use tests::Environment;
+
+/// The load average before anything is measured: what else the machine is busy with.
+pub(crate) fn load() -> String {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// The machine, in one paragraph.
+pub(crate) async fn describe(load: &str) -> anyhow::Result<String> {
+    let environment = Environment::shared().await?;
+    let services = environment.services();
+    let mut connection = PgConnection::connect(services.database_url()).await?;
+    let postgres: String = sqlx::query_scalar("show server_version")
+        .fetch_one(&mut connection)
+        .await?;
+    connection.close().await?;
+    let rabbitmq = services
+        .native()
+        .map_or_else(String::new, |native| native.rabbitmq().version());
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cpu = value("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown CPU".into());
+    let memory = value("/proc/meminfo", "MemTotal").unwrap_or_default();
+    let memory = memory.trim_end_matches(" kB").parse().unwrap_or(0.0) / 1024.0 / 1024.0;
+    let date = time::OffsetDateTime::now_utc().date();
+    Ok(format!(
+        "{date}: {cores} cores of {cpu}, {memory:.0} GiB, {}; PostgreSQL {postgres}, RabbitMQ {rabbitmq} ({} \
+         services, `fsync` on), publisher, broker, daemon and database all on this machine; load average before \
+         the run: {load}.",
+        kernel(),
+        services.kind(),
+    ))
+}
+
+fn kernel() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("{} {}", std::env::consts::OS, release.trim())
+}
+
+fn value(path: &str, key: &str) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    Some(line.split_once(':')?.1.trim().to_owned())
+}
