@@ -24,10 +24,10 @@ pub(super) async fn stop(entries: &[Entry], grace: Duration) {
         let stage: Vec<_> = entries.iter().filter(|entry| entry.stage == stage).collect();
         for entry in stage.iter().filter(|entry| entry.runs()) {
             // To the program alone: it may have children of its own to stop in its own way. A stopped one is to
-            // hear it too.
+            // hear it too, and a child that was stopped with it may be what it waits for.
             let pid = Pid::from_raw(entry.pid);
             let _ = kill(pid, entry.stop_signal());
-            let _ = kill(pid, Signal::SIGCONT);
+            let _ = killpg(pid, Signal::SIGCONT);
         }
         gone(&stage, grace).await;
         for entry in stage.iter().filter(|entry| entry.runs()) {

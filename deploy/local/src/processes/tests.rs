@@ -52,7 +52,7 @@ async fn a_frozen_process_stops_too() {
     let folder = tempfile::tempdir().unwrap();
     let register = Register::new(folder.path().join(Register::FILE));
     let process = register
-        .spawn(shell(folder.path(), "frozen", "sleep 60"))
+        .spawn(shell(folder.path(), "frozen", "exec sleep 60"))
         .unwrap();
     process.signal(Signal::SIGSTOP);
     process.stop(Duration::from_secs(10)).await;
