@@ -48,6 +48,16 @@ fn the_env_example_lists_every_variable_and_no_other() {
     assert_eq!(listed, known);
 }
 
+#[test]
+fn the_openapi_document_in_the_repository_is_the_programs() {
+    let committed = include_str!("../../docs/openapi.json");
+    let current = format!("{:#}\n", control_plane::gateway::openapi());
+    assert!(
+        committed == current,
+        "docs/openapi.json has drifted: cargo run -p control-plane -- openapi > docs/openapi.json"
+    );
+}
+
 #[tokio::test]
 async fn the_openapi_document_and_its_page_are_served_without_a_token() {
     let stack = Stack::start(Options {
