@@ -15,6 +15,8 @@ use crate::{fill, usage};
 const POLL: Duration = Duration::from_millis(5);
 /// How long nothing may be stored before a measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// One daemon is to run every tenant, and the default is for 1,365 of three workers each.
+const CAPACITY: &str = "100000";
 /// How many tenants are created at a time.
 const CREATING: usize = 8;
 
@@ -36,7 +38,11 @@ pub(crate) struct Cpu {
 
 impl Ground {
     pub(crate) async fn start() -> anyhow::Result<Self> {
-        Self::with(Stack::start(Options::default()).await?).await
+        let options = Options {
+            daemon_env: vec![("JALUR_CAPACITY", CAPACITY.into())],
+            ..Options::default()
+        };
+        Self::with(Stack::start(options).await?).await
     }
 
     pub(crate) async fn with(stack: Stack) -> anyhow::Result<Self> {

@@ -75,7 +75,8 @@ async fn main() -> anyhow::Result<()> {
             Scenario::Pages => pages::measure(&plan, &mut report).await?,
             Scenario::Workers => workers::measure(&plan, &mut report).await?,
         }
-        eprintln!("{scenario:?}: {} s", started.elapsed().as_secs());
+        // A whole run is long: what it has so far can be read meanwhile.
+        eprintln!("{scenario:?}: {} s\n{report}", started.elapsed().as_secs());
     }
     let machine = machine::describe(&load).await?;
     println!("{machine}\n\n{report}");
