@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Config {
     /// The daemon's id, unique in the fleet. Empty: made from the host's name at every start.
     pub id: String,
-    /// How many workers it may run, over all tenants.
+    /// How many workers it may run, over all tenants. A worker is a share of a commit and costs nothing while idle, so
+    /// the default is beyond what one daemon is likely to be given.
     pub capacity: u32,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub admin: String,
@@ -39,7 +40,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             id: String::new(),
-            capacity: 4096,
+            capacity: 100_000,
             admin: "127.0.0.1:9091".into(),
             workers: 3,
             control_plane: ControlPlane::default(),
