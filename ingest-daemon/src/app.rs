@@ -32,6 +32,7 @@ use crate::{
     fleet::{Client, Identity},
     lane::{Board, Budget},
     metrics::Instruments,
+    retry::Policy,
     shard::{self, Shard},
     tenant_manager::TenantManager,
 };
@@ -70,7 +71,12 @@ impl App {
         // Apart: a broker short of memory stops reading from connections that publish, acknowledgements included.
         let (publishing, publishing_supervisor) =
             broker::connect(&config.rabbitmq.url, &format!("{id} publishes"))?;
-        let publisher = Arc::new(Publisher::new(publishing));
+        let retry = Policy::new(&config.ingest.retry_delays);
+        let publisher = Arc::new(Publisher::new(
+            publishing,
+            retry.clone(),
+            config.rabbitmq.queue_type,
+        ));
 
         let mut shards = Vec::with_capacity(config.ingest.shards);
         let mut handles = Vec::with_capacity(config.ingest.shards);
@@ -85,6 +91,7 @@ impl App {
                     lane_messages: config.ingest.prefetch_lane_messages,
                 },
                 message_bytes_max: config.limits.message_bytes,
+                retry: retry.clone(),
                 broker: consuming.clone(),
                 publisher: Arc::clone(&publisher),
                 board: Arc::clone(&board),

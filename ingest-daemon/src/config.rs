@@ -1,9 +1,15 @@
 //! What can be configured, and what is wrong with it.
 
+use std::time::Duration;
+
 use common::config::{
     self as shared, Database, Error, Log, Metrics, Rabbitmq, Secret, Shutdown, validate_url,
 };
 use serde::{Deserialize, Serialize};
+
+/// Shorter is no pause, and longer is an operator's business.
+const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// The daemon's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -115,6 +121,9 @@ pub struct Ingest {
     pub prefetch_lane_messages: usize,
     /// About the most bytes of them, as far as the lanes' message sizes are known.
     pub prefetch_bytes: usize,
+    /// The pauses before a row that PostgreSQL refused is tried again; after one attempt more it is dead-lettered.
+    #[serde(with = "shared::duration::list")]
+    pub retry_delays: Vec<Duration>,
 }
 
 impl Default for Ingest {
@@ -129,6 +138,7 @@ impl Default for Ingest {
             prefetch_messages: 16_000,
             prefetch_lane_messages: 4_000,
             prefetch_bytes: 64 << 20,
+            retry_delays: [1, 5, 30, 120].map(Duration::from_secs).into(),
         }
     }
 }
@@ -191,6 +201,16 @@ impl shared::Config for Config {
             65_535,
         )?;
         within("ingest.prefetch_bytes", ingest.prefetch_bytes, 1, 4 << 30)?;
+        // Each has a queue of its own in the broker.
+        within("ingest.retry_delays", ingest.retry_delays.len(), 0, 10)?;
+        for delay in &ingest.retry_delays {
+            if !(RETRY_DELAY_MIN..=RETRY_DELAY_MAX).contains(delay) {
+                return Err(Error::key(
+                    "ingest.retry_delays",
+                    format!("{} is to be 100ms to 24h", humantime::format_duration(*delay)),
+                ));
+            }
+        }
         let connections = self.ingest.shards + 1;
         if (self.database.max_connections as usize) < connections {
             return Err(Error::key(
@@ -251,6 +271,18 @@ mod tests {
     }
 
     #[test]
+    fn retry_delays_are_a_list_and_may_be_none() {
+        let delays = |text| {
+            loaded(&[("JALUR_INGEST__RETRY_DELAYS", text)])
+                .unwrap()
+                .ingest
+                .retry_delays
+        };
+        assert_eq!(delays("200ms, 2m"), [200, 120_000].map(Duration::from_millis));
+        assert!(delays("").is_empty());
+    }
+
+    #[test]
     fn what_is_out_of_range_is_named() {
         for (name, value, key) in [
             ("JALUR_ID", "a b", "id"),
@@ -269,6 +301,14 @@ mod tests {
             ),
             ("JALUR_CONTROL_PLANE__ENDPOINTS", "", "control_plane.endpoints"),
             ("JALUR_CONTROL_PLANE__TOKEN", "", "control_plane.token"),
+            ("JALUR_INGEST__RETRY_DELAYS", "1s,soon", "ingest.retry_delays"),
+            ("JALUR_INGEST__RETRY_DELAYS", "99ms", "ingest.retry_delays"),
+            ("JALUR_INGEST__RETRY_DELAYS", "1s,25h", "ingest.retry_delays"),
+            (
+                "JALUR_INGEST__RETRY_DELAYS",
+                "1s,1s,1s,1s,1s,1s,1s,1s,1s,1s,1s",
+                "ingest.retry_delays",
+            ),
         ] {
             let error = loaded(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");

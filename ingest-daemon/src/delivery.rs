@@ -1,11 +1,11 @@
-//! From a delivery to a message that can be stored, or to a dead letter. Pure.
+//! From a delivery to a message that can be stored, or to a letter that says what failed. Pure.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::{id::TenantId, payload};
 use uuid::Uuid;
 
-use crate::broker::Envelope;
+use crate::{broker::Envelope, retry::Policy};
 
 /// A delivery as the broker made it.
 #[derive(Debug)]
@@ -33,13 +33,22 @@ pub(crate) struct Message {
     pub(crate) attempts: u32,
     /// When that was first.
     pub(crate) first_failed: Option<SystemTime>,
-    /// Its properties, for the dead letter that it may become.
+    /// Its properties, for the letter that it may become.
     pub(crate) envelope: Envelope,
 }
 
-/// A message that failed for good.
+/// Where a message that failed goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// It failed for good: its tenant's dead-letter queue.
+    DeadLetters,
+    /// It is tried again: the queue of this delay.
+    Delay(Duration),
+}
+
+/// A message that failed, to be published before its delivery is acknowledged.
 #[derive(Debug)]
-pub(crate) struct DeadLetter {
+pub(crate) struct Letter {
     /// Its delivery tag.
     pub(crate) tag: u64,
     /// Its id.
@@ -48,6 +57,8 @@ pub(crate) struct DeadLetter {
     pub(crate) body: Vec<u8>,
     /// Its properties as they came.
     pub(crate) envelope: Envelope,
+    /// Where it goes.
+    pub(crate) to: Destination,
     /// Why, in a word that programs can match on.
     pub(crate) reason: Reason,
     /// Why, for a person.
@@ -60,7 +71,7 @@ pub(crate) struct DeadLetter {
     pub(crate) failed: SystemTime,
 }
 
-/// Why a message failed for good.
+/// Why a message failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reason {
     /// Its body is no JSON.
@@ -69,7 +80,7 @@ pub(crate) enum Reason {
     NotStorable,
     /// Its body is over the size limit.
     TooLarge,
-    /// PostgreSQL refused its row, however often it was tried.
+    /// PostgreSQL refused its row.
     Refused,
 }
 
@@ -105,8 +116,13 @@ impl Delivery {
         tenant: TenantId,
         bytes_max: usize,
         now: SystemTime,
-    ) -> Result<Message, Box<DeadLetter>> {
+    ) -> Result<Message, Box<Letter>> {
         let id = identify(tenant, self.envelope.id(), self.envelope.message_id());
+        let attempts = self.envelope.attempts();
+        let first_failed = match attempts {
+            0 => None,
+            _ => self.envelope.first_failed_at(),
+        };
         let error = match payload::check(&self.body, bytes_max) {
             Ok(_) => match String::from_utf8(self.body) {
                 Ok(payload) => {
@@ -115,8 +131,8 @@ impl Delivery {
                         id,
                         payload,
                         since: self.envelope.published_at_ms().and_then(at_ms).unwrap_or(now),
-                        attempts: 0,
-                        first_failed: None,
+                        attempts,
+                        first_failed,
                         envelope: self.envelope,
                     });
                 }
@@ -129,14 +145,15 @@ impl Delivery {
             Err(error) => (error, self.body),
         };
         let (error, body) = error;
-        Err(Box::new(DeadLetter {
+        Err(Box::new(Letter {
             tag: self.tag,
             id,
             body,
+            to: Destination::DeadLetters,
             reason: Reason::from(&error),
             detail: error.to_string(),
-            attempts: 1,
-            first_failed: now,
+            attempts: attempts.saturating_add(1),
+            first_failed: first_failed.unwrap_or(now),
             failed: now,
             envelope: self.envelope,
         }))
@@ -144,16 +161,18 @@ impl Delivery {
 }
 
 impl Message {
-    /// The message as a dead letter.
-    pub(crate) fn refused(self, detail: String, now: SystemTime) -> DeadLetter {
-        DeadLetter {
+    /// PostgreSQL refused the message, once more: the letter that is tried again later, or is dead.
+    pub(crate) fn refused(self, detail: String, retry: &Policy, now: SystemTime) -> Letter {
+        let attempts = self.attempts.saturating_add(1);
+        Letter {
             tag: self.tag,
             id: self.id,
             body: self.payload.into_bytes(),
             envelope: self.envelope,
+            to: retry.after(attempts),
             reason: Reason::Refused,
             detail,
-            attempts: self.attempts,
+            attempts,
             first_failed: self.first_failed.unwrap_or(now),
             failed: now,
         }
@@ -184,7 +203,7 @@ mod tests {
 
     const TENANT: TenantId = TenantId(Uuid::from_u128(1));
 
-    fn decode(body: &[u8]) -> Result<Message, Box<DeadLetter>> {
+    fn decode(body: &[u8]) -> Result<Message, Box<Letter>> {
         let delivery = Delivery {
             tag: 7,
             body: body.to_vec(),

@@ -6,7 +6,8 @@
 //!   `delivery` decodes what arrives, a lane buffers it, and `commit` stores runs of many lanes in one
 //!   transaction.
 //! - After the commit, and only then, `settle` says what to acknowledge.
-//! - What can never be stored is dead-lettered through `broker`, the one module that knows lapin.
+//! - What can never be stored is dead-lettered through `broker`, the one module that knows lapin; what was refused is
+//!   sent to a delay queue, from where it comes again, until `retry` says that it is dead.
 //!
 //! `app` puts it together and owns the order in which it stops.
 
@@ -22,6 +23,7 @@ mod delivery;
 mod fleet;
 mod lane;
 mod metrics;
+mod retry;
 mod settle;
 mod shard;
 mod tenant_manager;

@@ -121,9 +121,9 @@ impl Instruments {
         self.count("dead_lettered", 1);
     }
 
-    /// Messages were refused, and will be tried again.
-    pub(crate) fn retried(&self, count: u64) {
-        self.count("retried", count);
+    /// A message was refused, and will be tried again.
+    pub(crate) fn retried(&self) {
+        self.count("retried", 1);
     }
 
     fn count(&self, outcome: &'static str, count: u64) {

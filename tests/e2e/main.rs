@@ -12,5 +12,6 @@ mod grpc;
 mod identity;
 mod programs;
 mod restarts;
+mod retries;
 mod support;
 mod tenants;

@@ -7,10 +7,14 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use crate::delivery::DeadLetter;
+use crate::delivery::{Destination, Letter};
 
 /// The id that stays with a message.
 const ID: &str = "x-jalur-id";
+/// How often PostgreSQL has refused the message.
+const ATTEMPTS: &str = "x-jalur-attempts";
+/// When it failed first.
+const FIRST_FAILED_AT: &str = "x-jalur-first-failed-at";
 /// Milliseconds since 1970.
 const PUBLISHED_AT: &str = "x-jalur-published-at";
 /// Kept by the broker, and survives a restart of it.
@@ -34,11 +38,30 @@ impl Envelope {
 
     /// The id that the message carries from an earlier time.
     pub(crate) fn id(&self) -> Option<&str> {
-        match self.header(ID)? {
-            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
-            AMQPValue::ShortString(text) => Some(text.as_str()),
-            _ => None,
-        }
+        self.text(ID)
+    }
+
+    /// How often PostgreSQL has refused the message: what a delay queue brings back says so. Nonsense is none.
+    pub(crate) fn attempts(&self) -> u32 {
+        let attempts = match *self.header(ATTEMPTS).unwrap_or(&AMQPValue::Void) {
+            AMQPValue::ShortShortInt(attempts) => attempts.into(),
+            AMQPValue::ShortShortUInt(attempts) => attempts.into(),
+            AMQPValue::ShortInt(attempts) => attempts.into(),
+            AMQPValue::ShortUInt(attempts) => attempts.into(),
+            AMQPValue::LongInt(attempts) => attempts.into(),
+            AMQPValue::LongUInt(attempts) => attempts.into(),
+            AMQPValue::LongLongInt(attempts) => attempts,
+            _ => self
+                .text(ATTEMPTS)
+                .and_then(|text| text.parse().ok())
+                .unwrap_or_default(),
+        };
+        u32::try_from(attempts).unwrap_or_default()
+    }
+
+    /// When it failed first.
+    pub(crate) fn first_failed_at(&self) -> Option<SystemTime> {
+        humantime::parse_rfc3339(self.text(FIRST_FAILED_AT)?).ok()
     }
 
     /// When the message was published, in milliseconds since 1970. Clients choose the integer's width themselves.
@@ -52,13 +75,21 @@ impl Envelope {
         }
     }
 
+    fn text(&self, name: &str) -> Option<&str> {
+        match self.header(name)? {
+            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+            AMQPValue::ShortString(text) => Some(text.as_str()),
+            _ => None,
+        }
+    }
+
     fn header(&self, name: &str) -> Option<&AMQPValue> {
         self.0.headers().as_ref()?.inner().get(name)
     }
 
-    /// The properties of a dead letter: as they came, but for what would make the broker drop, refuse or multiply it
+    /// The properties of a letter: as they came, but for what would make the broker drop, refuse or multiply it
     /// on its second way. Times are RFC 3339 text, as everywhere else that people read them.
-    pub(super) fn of_dead_letter(letter: &DeadLetter) -> BasicProperties {
+    pub(super) fn of_letter(letter: &Letter) -> BasicProperties {
         let came = &letter.envelope.0;
         let mut headers: BTreeMap<ShortString, AMQPValue> = came
             .headers()
@@ -75,23 +106,22 @@ impl Envelope {
             headers.insert(name.into(), AMQPValue::LongString(value.into()));
         };
         text(ID, letter.id.to_string());
-        text("x-jalur-reason", letter.reason.as_str().into());
-        text("x-jalur-detail", letter.detail.clone());
-        text("x-jalur-first-failed-at", rfc3339(letter.first_failed));
-        text("x-jalur-failed-at", rfc3339(letter.failed));
+        text(FIRST_FAILED_AT, rfc3339(letter.first_failed));
+        if letter.to == Destination::DeadLetters {
+            text("x-jalur-reason", letter.reason.as_str().into());
+            text("x-jalur-detail", letter.detail.clone());
+            text("x-jalur-failed-at", rfc3339(letter.failed));
+        }
         // The broker closes the channel on a user other than the connection's, so it moves to a header.
         if let Some(user) = came.user_id() {
             text("x-jalur-user-id", user.to_string());
         }
-        headers.insert(
-            "x-jalur-attempts".into(),
-            AMQPValue::LongLongInt(letter.attempts.into()),
-        );
+        headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(letter.attempts.into()));
 
         let mut properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
             .with_headers(FieldTable::from(headers));
-        // `user_id` and `expiration` are left out: a dead letter is never dropped for its age.
+        // `user_id` and `expiration` are left out: what failed is never dropped for its age.
         macro_rules! keep {
             ($($get:ident $with:ident),*) => {$(
                 if let Some(value) = came.$get() {
@@ -121,12 +151,13 @@ mod tests {
     use super::*;
     use crate::delivery::Reason;
 
-    fn letter(properties: BasicProperties) -> DeadLetter {
-        DeadLetter {
+    fn letter(properties: BasicProperties) -> Letter {
+        Letter {
             tag: 1,
             id: Uuid::from_u128(1),
             body: Vec::new(),
             envelope: properties.into(),
+            to: Destination::DeadLetters,
             reason: Reason::NotJson,
             detail: "no JSON".into(),
             attempts: 1,
@@ -143,7 +174,7 @@ mod tests {
             .with_message_id("m".into())
             .with_type("t".into())
             .with_headers(headers);
-        let envelope = Envelope::from(Envelope::of_dead_letter(&letter(came)));
+        let envelope = Envelope::from(Envelope::of_letter(&letter(came)));
         assert_eq!(envelope.message_id(), Some("m"));
         assert_eq!(envelope.0.kind().as_ref().unwrap().as_str(), "t");
         assert_eq!(envelope.header("mine"), Some(&AMQPValue::Boolean(true)));
@@ -164,9 +195,52 @@ mod tests {
             .with_user_id("alice".into())
             .with_expiration("1000".into())
             .with_headers(headers);
-        let envelope = Envelope::from(Envelope::of_dead_letter(&letter(came)));
+        let envelope = Envelope::from(Envelope::of_letter(&letter(came)));
         assert!(envelope.0.user_id().is_none() && envelope.0.expiration().is_none());
         assert!(envelope.header("CC").is_none() && envelope.header("x-jalur-cc").is_some());
         assert!(envelope.header("x-jalur-user-id").is_some());
+    }
+
+    #[test]
+    fn a_retry_says_its_attempts_and_no_reason() {
+        let retry = Letter {
+            to: Destination::Delay(std::time::Duration::from_secs(1)),
+            attempts: 3,
+            ..letter(BasicProperties::default())
+        };
+        let envelope = Envelope::from(Envelope::of_letter(&retry));
+        assert_eq!(
+            (envelope.attempts(), envelope.first_failed_at()),
+            (3, Some(UNIX_EPOCH))
+        );
+        assert_eq!(envelope.id(), Some("00000000-0000-0000-0000-000000000001"));
+        for name in ["x-jalur-reason", "x-jalur-detail", "x-jalur-failed-at"] {
+            assert!(envelope.header(name).is_none(), "{name}");
+        }
+    }
+
+    #[test]
+    fn attempts_are_read_whatever_their_type_and_nonsense_is_none() {
+        for (value, attempts) in [
+            (AMQPValue::ShortShortUInt(2), 2),
+            (AMQPValue::LongInt(2), 2),
+            (AMQPValue::LongLongInt(2), 2),
+            (AMQPValue::LongString("2".into()), 2),
+            (AMQPValue::LongString("two".into()), 0),
+            (AMQPValue::LongLongInt(-1), 0),
+            (AMQPValue::LongLongInt(i64::MAX), 0),
+            (AMQPValue::Boolean(true), 0),
+        ] {
+            let mut headers = FieldTable::default();
+            headers.insert(ATTEMPTS.into(), value.clone());
+            headers.insert(FIRST_FAILED_AT.into(), value.clone());
+            let envelope = Envelope::from(BasicProperties::default().with_headers(headers));
+            assert_eq!(
+                (envelope.attempts(), envelope.first_failed_at()),
+                (attempts, None),
+                "{value:?}"
+            );
+        }
+        assert_eq!(Envelope::default().attempts(), 0);
     }
 }

@@ -1,8 +1,9 @@
 //! RabbitMQ, as the daemon uses it: the only module that knows lapin.
 //!
-//! A [`Wire`] is one shard's channel with its consumers; a [`Publisher`] puts dead letters into their queues, on a
-//! connection of its own; an [`Envelope`] is a message's properties.
+//! A [`Wire`] is one shard's channel with its consumers; a [`Publisher`] puts what failed into dead-letter and
+//! delay queues, on a connection of its own; an [`Envelope`] is a message's properties.
 
+mod delays;
 mod envelope;
 mod publisher;
 mod wire;

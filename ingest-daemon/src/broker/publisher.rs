@@ -1,7 +1,8 @@
-//! Publishing dead letters, on a connection of its own: what blocks or closes it never touches the consumers.
+//! Publishing what failed, on a connection of its own: what blocks or closes it never touches the consumers.
 
 use common::{
     broker::{Broker, Error as BrokerError, within},
+    config::QueueType,
     id::TenantId,
 };
 use lapin::{
@@ -10,10 +11,13 @@ use lapin::{
 };
 use tokio::sync::Mutex;
 
-use super::Envelope;
-use crate::delivery::DeadLetter;
+use super::{Envelope, delays};
+use crate::{
+    delivery::{Destination, Letter},
+    retry::Policy,
+};
 
-/// Why a dead letter could not be published.
+/// Why a message could not be published.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// The broker failed.
@@ -30,36 +34,44 @@ pub(crate) enum Error {
     Refused,
 }
 
-/// Publishes dead letters; shared by the shards.
+/// Publishes to dead-letter and delay queues; shared by the shards.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     broker: Broker,
+    retry: Policy,
+    /// What delay queues are.
+    queue_type: QueueType,
     channel: Mutex<Option<Channel>>,
 }
 
 impl Publisher {
-    pub(crate) fn new(broker: Broker) -> Self {
+    pub(crate) fn new(broker: Broker, retry: Policy, queue_type: QueueType) -> Self {
         Self {
             broker,
+            retry,
+            queue_type,
             channel: Mutex::new(None),
         }
     }
 
-    /// Publishes a dead letter to its tenant's queue. `Ok` once the broker has it safe.
-    pub(crate) async fn publish(&self, tenant: TenantId, letter: &DeadLetter) -> Result<(), Error> {
-        let queue = tenant.dead_letter_queue();
+    /// Publishes a letter to where it is to go. `Ok` once the broker has it safe.
+    pub(crate) async fn publish(&self, tenant: TenantId, letter: &Letter) -> Result<(), Error> {
+        let (exchange, key) = match letter.to {
+            Destination::DeadLetters => (String::new(), tenant.dead_letter_queue()),
+            Destination::Delay(delay) => (delays::name(delay), tenant.queue()),
+        };
         let channel = self.channel().await?;
-        // Mandatory: without its queue the default exchange would drop it and confirm that.
+        // Mandatory: without its queue the exchange would drop it and confirm that.
         let options = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()
         };
-        let properties = Envelope::of_dead_letter(letter);
+        let properties = Envelope::of_letter(letter);
         let confirmation = within(async {
             channel
                 .basic_publish(
-                    "".into(),
-                    queue.as_str().into(),
+                    exchange.as_str().into(),
+                    key.as_str().into(),
                     options,
                     &letter.body,
                     properties,
@@ -69,7 +81,12 @@ impl Publisher {
         });
         match confirmation.await? {
             Confirmation::Ack(None) => Ok(()),
-            Confirmation::Ack(Some(_)) => Err(Error::Unroutable(queue)),
+            Confirmation::Ack(Some(_)) if exchange.is_empty() => Err(Error::Unroutable(key)),
+            Confirmation::Ack(Some(_)) => {
+                // Somebody deleted the delay's queue: the next channel declares it again.
+                self.channel.lock().await.take();
+                Err(Error::Unroutable(exchange))
+            }
             Confirmation::Nack(_) | Confirmation::NotRequested => Err(Error::Refused),
         }
     }
@@ -84,6 +101,7 @@ impl Publisher {
         if let Some(channel) = slot.as_ref().filter(|channel| channel.status().connected()) {
             return Ok(channel.clone());
         }
+        delays::declare(&link, self.retry.delays(), self.queue_type).await?;
         let channel = link.channel().await?;
         within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         Ok(slot.insert(channel).clone())

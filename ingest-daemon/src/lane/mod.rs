@@ -6,7 +6,6 @@
 
 mod board;
 mod prefetch;
-mod refused;
 mod state;
 
 use std::{
@@ -19,13 +18,12 @@ use common::id::TenantId;
 pub(crate) use self::{
     board::{Board, Observed, Standing},
     prefetch::{Budget, HELD, Traffic, worth_changing},
-    refused::{Next, Refused},
     state::{Event, State, Step},
 };
 use crate::{
     backoff::Backoff,
     commit::Allowance,
-    delivery::{DeadLetter, Message},
+    delivery::{Letter, Message},
 };
 
 /// Another daemon's commit takes milliseconds.
@@ -36,9 +34,9 @@ const UNWRITABLE: Backoff = Backoff::new(Duration::from_millis(100), Duration::f
 const LONG_HELD_FAILURES: u32 = 5;
 /// A queue is missing: being declared again, or about to be withdrawn.
 const UNAVAILABLE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-/// A dead letter could not be published.
+/// A letter could not be published.
 const UNPUBLISHED: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
-/// Dead letters of one lane being published at once.
+/// Letters of one lane being published at once.
 pub(crate) const PUBLISHING_MAX: usize = 8;
 
 /// A lane.
@@ -61,10 +59,8 @@ pub(crate) struct Lane {
     pub(crate) traffic: Traffic,
     /// Messages that no worker has taken yet.
     buffer: VecDeque<Message>,
-    /// Messages that PostgreSQL has refused.
-    pub(crate) refused: Refused,
-    /// Messages that failed for good and are not published yet.
-    pub(crate) letters: VecDeque<Box<DeadLetter>>,
+    /// Messages that failed and are not published yet.
+    pub(crate) letters: VecDeque<Box<Letter>>,
     /// How many more of those are being published.
     pub(crate) publishing: usize,
     /// How many messages are in the commit under way.
@@ -81,7 +77,7 @@ pub(crate) struct Lane {
     pub(crate) unwritable: Backoff,
     /// Its queue cannot be consumed.
     pub(crate) unavailable: Backoff,
-    /// Its dead letters cannot be published.
+    /// Its letters cannot be published.
     pub(crate) unpublished: Backoff,
     /// Its last run was trouble, so its next is a commit of its own.
     pub(crate) suspect: bool,
@@ -103,7 +99,6 @@ impl Lane {
             prefetch: 0,
             traffic: Traffic::default(),
             buffer: VecDeque::new(),
-            refused: Refused::default(),
             letters: VecDeque::new(),
             publishing: 0,
             in_commit: 0,
@@ -136,12 +131,9 @@ impl Lane {
     }
 
     /// Messages that were in a commit are to be tried again, before everything that came after them.
-    pub(crate) fn put_back(&mut self, messages: Vec<Message>, now: Instant) {
+    pub(crate) fn put_back(&mut self, messages: Vec<Message>) {
         for message in messages.into_iter().rev() {
-            match message.attempts {
-                0 => self.buffer.push_front(message),
-                _ => self.refused.put_back(message, now),
-            }
+            self.buffer.push_front(message);
         }
     }
 
@@ -151,31 +143,21 @@ impl Lane {
             && self.in_commit == 0
             && !self.locked.holds(now)
             && !self.unwritable.holds(now)
-            && (!self.buffer.is_empty() || self.refused.is_due(now))
+            && !self.buffer.is_empty()
     }
 
-    /// Whether its run is to be a commit of its own.
-    pub(crate) fn alone(&self, now: Instant) -> bool {
-        self.suspect || self.refused.is_due(now)
-    }
-
-    /// Takes what its workers may put into a commit: a row that was refused by itself, else what has waited longest.
-    pub(crate) fn take(&mut self, allowance: &mut Allowance, now: Instant) -> Vec<Message> {
-        let messages = match self.refused.take_due(now) {
-            Some(message) => vec![message],
-            None => {
-                let rows = allowance.rows(self.workers).min(self.buffer.len());
-                let mut bytes_left = true;
-                let fits = self.buffer.iter().take(rows).take_while(|message| {
-                    let fits = bytes_left;
-                    bytes_left = bytes_left && allowance.take(message.payload.len());
-                    fits
-                });
-                let rows = fits.count();
-                self.buffer.drain(..rows).collect()
-            }
-        };
-        if !self.alone(now) {
+    /// Takes what its workers may put into a commit: what has waited longest.
+    pub(crate) fn take(&mut self, allowance: &mut Allowance) -> Vec<Message> {
+        let rows = allowance.rows(self.workers).min(self.buffer.len());
+        let mut bytes_left = true;
+        let fits = self.buffer.iter().take(rows).take_while(|message| {
+            let fits = bytes_left;
+            bytes_left = bytes_left && allowance.take(message.payload.len());
+            fits
+        });
+        let rows = fits.count();
+        let messages: Vec<_> = self.buffer.drain(..rows).collect();
+        if !self.suspect {
             self.traffic
                 .took(messages.len(), self.buffer.len(), self.prefetch);
         }
@@ -200,10 +182,8 @@ impl Lane {
     /// Takes everything that it holds and nobody works on, as delivery tags.
     pub(crate) fn take_idle(&mut self) -> Vec<u64> {
         let buffered = self.buffer.drain(..).map(|message| message.tag);
-        let refused = self.refused.drain().map(|message| message.tag);
-        let mut tags: Vec<u64> = buffered.chain(refused).collect();
-        tags.extend(self.letters.drain(..).map(|letter| letter.tag));
-        tags
+        let letters = self.letters.drain(..).map(|letter| letter.tag);
+        buffered.chain(letters).collect()
     }
 
     /// Forgets every delivery: the channel that they came on is gone, and the broker delivers them again.
@@ -237,25 +217,4 @@ impl Lane {
 
 fn count(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-pub(crate) mod tests {
-    use std::time::UNIX_EPOCH;
-
-    use uuid::Uuid;
-
-    use crate::{broker::Envelope, delivery::Message};
-
-    pub(crate) fn message(tag: u64) -> Message {
-        Message {
-            tag,
-            id: Uuid::from_u128(tag.into()),
-            payload: "{}".into(),
-            since: UNIX_EPOCH,
-            attempts: 0,
-            first_failed: None,
-            envelope: Envelope::default(),
-        }
-    }
 }

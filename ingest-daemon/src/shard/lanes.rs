@@ -12,8 +12,9 @@ use tracing::info;
 use crate::{
     backoff::Backoff,
     commit::Limits,
-    delivery::DeadLetter,
+    delivery::Letter,
     lane::{Budget, Event, Lane, Observed, PUBLISHING_MAX, Standing, State, Step},
+    retry::Policy,
     settle::{Ack, Watermark},
 };
 
@@ -30,8 +31,8 @@ pub(super) enum Action {
     Ack(Ack),
     /// Give a delivery back.
     GiveBack(u64),
-    /// Publish a dead letter.
-    Publish(TenantId, Box<DeadLetter>),
+    /// Publish what failed.
+    Publish(TenantId, Box<Letter>),
     /// Tell what a lane does.
     Tell(TenantId, Observed),
 }
@@ -53,10 +54,11 @@ pub(super) struct Lanes {
     pub(super) limits: Limits,
     pub(super) budget: Budget,
     pub(super) message_bytes_max: usize,
+    pub(super) retry: Policy,
     pub(super) lanes: HashMap<TenantId, Lane>,
     /// Lanes with something to store, the one that waits longest first.
     pub(super) ready: VecDeque<TenantId>,
-    /// When to look at a lane again. At most one entry per pause that a lane or a refused row is in.
+    /// When to look at a lane again. At most one entry per pause that a lane is in.
     pub(super) timers: BTreeSet<(Instant, TenantId)>,
     pub(super) watermark: Watermark,
     /// What was settled lately, as ranges of tags by tenant: some of it waits behind a gap.
@@ -64,17 +66,16 @@ pub(super) struct Lanes {
     /// Counts the channel's lives: what belongs to an earlier one means nothing any more.
     pub(super) generation: u64,
     pub(super) outage: Backoff,
-    /// Messages that were refused and will be tried again, since this was last taken.
-    pub(super) retried: u64,
     actions: Vec<Action>,
 }
 
 impl Lanes {
-    pub(super) fn new(limits: Limits, budget: Budget, message_bytes_max: usize) -> Self {
+    pub(super) fn new(limits: Limits, budget: Budget, message_bytes_max: usize, retry: Policy) -> Self {
         Self {
             limits,
             budget,
             message_bytes_max,
+            retry,
             lanes: HashMap::new(),
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
@@ -82,7 +83,6 @@ impl Lanes {
             recent: Vec::new(),
             generation: 0,
             outage: OUTAGE,
-            retried: 0,
             actions: Vec::new(),
         }
     }
@@ -219,7 +219,7 @@ impl Lanes {
         self.timers.insert((at, tenant));
     }
 
-    /// Starts what a lane can start: a run, dead letters, its end. And tells what it does.
+    /// Starts what a lane can start: a run, letters, its end. And tells what it does.
     pub(super) fn look_at(&mut self, tenant: TenantId, now: Now) {
         let Some(lane) = self.lanes.get_mut(&tenant) else {
             return;

@@ -6,8 +6,8 @@ use tracing::{info, warn};
 use super::lanes::{Lanes, Now};
 use crate::{
     commit::{Commit, Hold, Outcome, Portion, Settled},
-    delivery::DeadLetter,
-    lane::{Next, State},
+    delivery::Letter,
+    lane::State,
 };
 
 impl Lanes {
@@ -30,7 +30,7 @@ impl Lanes {
             if !lane.ready(now.instant) {
                 continue;
             }
-            if lane.alone(now.instant) {
+            if lane.suspect {
                 if chosen.is_empty() {
                     trial = true;
                     chosen.push(tenant);
@@ -55,7 +55,7 @@ impl Lanes {
                 left.push(tenant);
                 continue;
             }
-            let messages = lane.take(&mut allowance, now.instant);
+            let messages = lane.take(&mut allowance);
             self.tell(tenant);
             portions.push(Portion { tenant, messages });
         }
@@ -99,7 +99,7 @@ impl Lanes {
         };
         (lane.in_commit, lane.busy) = (0, 0);
         lane.settle(settled.stored.len(), now.instant);
-        lane.put_back(settled.back, now.instant);
+        lane.put_back(settled.back);
 
         let mut wake_at = Vec::new();
         // Another daemon's commit is no trouble.
@@ -124,15 +124,8 @@ impl Lanes {
             }
         }
         for (message, why) in settled.refused {
-            let (id, attempt) = (message.id, message.attempts + 1);
-            warn!(%tenant, %id, attempt, reason = "refused", why, "a message failed");
-            match lane.refused.refuse(message, why, now.instant, now.time) {
-                Next::Again(due) => {
-                    self.retried += 1;
-                    wake_at.push(due);
-                }
-                Next::Dead(letter) => lane.letters.push_back(letter),
-            }
+            let letter = message.refused(why, &self.retry, now.time);
+            lane.letters.push_back(Box::new(letter));
         }
         let draining = lane.state == State::Draining;
         for message in settled.stored {
@@ -148,11 +141,11 @@ impl Lanes {
         self.look_at(tenant, now);
     }
 
-    /// Whether a dead letter was published.
+    /// Whether a letter was published.
     pub(super) fn published(
         &mut self,
         tenant: TenantId,
-        letter: Box<DeadLetter>,
+        letter: Box<Letter>,
         result: Result<(), impl std::fmt::Display>,
         now: Now,
     ) {
@@ -169,7 +162,7 @@ impl Lanes {
             }
             Err(error) => {
                 if !lane.unpublished.failing() {
-                    warn!(%tenant, %error, "dead letters cannot be published; holding them");
+                    warn!(%tenant, %error, "what failed cannot be published; holding it");
                 }
                 let at = lane.unpublished.fail(now.instant, now.random);
                 lane.letters.push_front(letter);

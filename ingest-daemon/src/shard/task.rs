@@ -21,9 +21,10 @@ use super::{
 use crate::{
     broker::{Event, PublishError, Publisher, Wire},
     commit,
-    delivery::DeadLetter,
+    delivery::{Destination, Letter},
     lane::{Board, Budget},
     metrics::Instruments,
+    retry::Policy,
 };
 
 /// How often slow things are looked at: gaps in the acknowledgements, prefetches.
@@ -46,7 +47,9 @@ pub(crate) struct Options {
     pub(crate) message_bytes_max: usize,
     /// The connection that it consumes on.
     pub(crate) broker: Broker,
-    /// Where dead letters go.
+    /// When what was refused is tried again.
+    pub(crate) retry: Policy,
+    /// Publishes what failed.
     pub(crate) publisher: Arc<Publisher>,
     /// Where it tells what its lanes do.
     pub(crate) board: Arc<Board>,
@@ -64,8 +67,8 @@ pub(crate) struct Shard {
     stopping: bool,
 }
 
-/// A dead letter under way, and what came of it.
-type Publishing = FuturesUnordered<BoxFuture<'static, (TenantId, Box<DeadLetter>, Result<(), PublishError>)>>;
+/// A letter under way, and what came of it.
+type Publishing = FuturesUnordered<BoxFuture<'static, (TenantId, Box<Letter>, Result<(), PublishError>)>>;
 
 impl Shard {
     pub(crate) fn new(
@@ -73,7 +76,12 @@ impl Shard {
         committer: commit::Handle,
         commands: mpsc::Receiver<Command>,
     ) -> Self {
-        let lanes = Lanes::new(options.limits.clone(), options.budget, options.message_bytes_max);
+        let lanes = Lanes::new(
+            options.limits.clone(),
+            options.budget,
+            options.message_bytes_max,
+            options.retry.clone(),
+        );
         Self {
             options,
             lanes,
@@ -159,13 +167,13 @@ impl Shard {
                     Event::Ended(tenant) => self.lanes.ended(tenant, now()),
                     Event::Lost(why) => return Some(why),
                 },
-                outcome = self.committer.outcome() => {
-                    self.lanes.settled(outcome, now());
-                    self.options.instruments.retried(std::mem::take(&mut self.lanes.retried));
-                }
+                outcome = self.committer.outcome() => self.lanes.settled(outcome, now()),
                 Some((tenant, letter, result)) = publishing.next() => {
                     if result.is_ok() {
-                        self.options.instruments.dead_lettered();
+                        match letter.to {
+                            Destination::DeadLetters => self.options.instruments.dead_lettered(),
+                            Destination::Delay(_) => self.options.instruments.retried(),
+                        }
                         log(tenant, &letter);
                     }
                     self.lanes.published(tenant, letter, result, now());
@@ -221,8 +229,15 @@ fn now() -> Now {
     }
 }
 
-/// Says once that a message failed for good.
-fn log(tenant: TenantId, letter: &DeadLetter) {
+/// Says that a message failed: once an attempt, when what follows from that is safe.
+fn log(tenant: TenantId, letter: &Letter) {
     let (id, attempt, reason, detail) = (letter.id, letter.attempts, letter.reason.as_str(), &letter.detail);
-    warn!(%tenant, %id, attempt, reason, detail, "a message was dead-lettered");
+    match letter.to {
+        Destination::DeadLetters => {
+            warn!(%tenant, %id, attempt, reason, detail, "a message was dead-lettered")
+        }
+        Destination::Delay(delay) => {
+            warn!(%tenant, %id, attempt, reason, detail, ?delay, "a message failed and is tried again later");
+        }
+    }
 }

@@ -11,8 +11,9 @@ use uuid::Uuid;
 use crate::{
     broker::Envelope,
     commit::{Commit, Hold, Limits, Outcome, Portion, Settled},
-    delivery::{DeadLetter, Delivery},
+    delivery::{Delivery, Letter},
     lane::{Budget, Observed},
+    retry::Policy,
     shard::lanes::{Action, Lanes, Now},
 };
 
@@ -35,7 +36,7 @@ pub(super) struct House {
     pub(super) back: BTreeSet<u64>,
     pub(super) consumers: BTreeSet<TenantId>,
     pub(super) asked: Vec<TenantId>,
-    pub(super) letters: Vec<(TenantId, Box<DeadLetter>)>,
+    pub(super) letters: Vec<(TenantId, Box<Letter>)>,
     pub(super) told: Vec<(TenantId, Observed)>,
 }
 
@@ -51,7 +52,7 @@ impl House {
             lane_messages: 1_000,
         };
         Self {
-            lanes: Lanes::new(LIMITS, budget, 100),
+            lanes: Lanes::new(LIMITS, budget, 100, Policy::new(&[Duration::from_secs(1)])),
             start: Instant::now(),
             elapsed: Duration::ZERO,
             last_tag: 0,

@@ -1,0 +1,210 @@
+//! Rows that PostgreSQL refuses while others commit: tried again from delay queues, then dead-lettered.
+
+use common::id::TenantId;
+use lapin::{
+    BasicProperties,
+    options::BasicGetOptions,
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::{Value, json};
+use tests::load::Publisher;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use uuid::Uuid;
+
+use crate::support::{Options, Stack, eventually};
+
+/// Long enough to do something meanwhile.
+const DELAY: &str = "5s";
+const DELAY_QUEUE: &str = "jalur.retry.5000ms";
+
+async fn start(delays: &str, queue_type: &str) -> Stack {
+    Stack::start(Options {
+        env: vec![("JALUR_RABBITMQ__QUEUE_TYPE", queue_type.into())],
+        daemon_env: vec![("JALUR_INGEST__RETRY_DELAYS", delays.into())],
+        ..Options::default()
+    })
+    .await
+}
+
+async fn alter(stack: &Stack, tenant: TenantId, change: &str) {
+    let table = format!("messages_{}", tenant.0.simple());
+    sqlx::query(sqlx::AssertSqlSafe(format!("alter table {table} {change}")))
+        .execute(stack.pool())
+        .await
+        .unwrap();
+}
+
+/// A tenant whose table takes no poison.
+async fn fussy(stack: &Stack) -> TenantId {
+    let tenant = stack.tenant("fussy").await;
+    alter(
+        stack,
+        tenant,
+        "add constraint fussy check (not (payload ? 'poison')) not valid",
+    )
+    .await;
+    tenant
+}
+
+async fn poison(stack: &Stack, tenant: TenantId) -> Uuid {
+    let id = Uuid::now_v7();
+    let properties = BasicProperties::default()
+        .with_message_id(id.to_string().into())
+        .with_app_id("a test".into())
+        .with_delivery_mode(2);
+    Publisher::new(stack.amqp_url())
+        .send_one(tenant, br#"{"poison": 1}"#, properties)
+        .await
+        .unwrap();
+    id
+}
+
+async fn waits(stack: &Stack, count: u32) {
+    eventually("it waits in the delay queue", async || {
+        stack.queue(DELAY_QUEUE).await == Some((count, 0))
+    })
+    .await;
+}
+
+async fn set_status(stack: &Stack, tenant: TenantId, status: &str) {
+    let path = format!("/api/tenants/{tenant}");
+    let (code, answer) = stack
+        .patch(&path, &stack.admin(), &json!({ "status": status }))
+        .await;
+    assert_eq!(code, 200, "{answer}");
+}
+
+/// Waits until nothing of the tenant is under way.
+async fn settled(stack: &Stack, tenant: TenantId) {
+    eventually("everything is settled", async || {
+        let path = format!("/api/tenants/{tenant}");
+        let seen: Value = stack.get(&path, &stack.admin()).await.1;
+        seen["runtime"]["queue_depth"] == 0
+    })
+    .await;
+}
+
+async fn ids(stack: &Stack, tenant: TenantId) -> Vec<Uuid> {
+    sqlx::query_scalar("select id from messages where tenant_id = $1")
+        .bind(tenant.0)
+        .fetch_all(stack.pool())
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_refused_row_is_tried_again_and_then_a_dead_letter_and_its_neighbours_are_stored() {
+    let stack = start("200ms,300ms", "classic").await;
+    let tenant = fussy(&stack).await;
+    let mut publisher = Publisher::new(stack.amqp_url());
+    publisher.send(&[tenant], 20, 64).await.unwrap();
+    let id = poison(&stack, tenant).await;
+    publisher.send(&[tenant], 20, 64).await.unwrap();
+    stack.stored(tenant, 40).await;
+    eventually("the poison is a dead letter", async || {
+        stack.queue(&tenant.dead_letter_queue()).await == Some((1, 0))
+    })
+    .await;
+    settled(&stack, tenant).await;
+    assert_eq!(stack.count(tenant).await, 40);
+
+    let (_connection, channel) = stack.amqp().await;
+    let options = BasicGetOptions { no_ack: true };
+    let dead = channel.basic_get(tenant.dead_letter_queue().into(), options);
+    let dead = dead.await.unwrap().unwrap();
+    assert_eq!(dead.data, br#"{"poison": 1}"#);
+    let properties = &dead.properties;
+    assert_eq!(
+        properties.message_id().as_ref().map(|text| text.as_str()),
+        Some(&*id.to_string())
+    );
+    assert_eq!(
+        properties.app_id().as_ref().map(|text| text.as_str()),
+        Some("a test")
+    );
+    let headers = properties.headers().as_ref().map(FieldTable::inner).unwrap();
+    let text = |name: &str| match &headers[name] {
+        AMQPValue::LongString(text) => text.to_string(),
+        other => panic!("{name} is {other:?}"),
+    };
+    assert_eq!(headers["x-jalur-attempts"], AMQPValue::LongLongInt(3));
+    assert_eq!(text("x-jalur-reason"), "refused");
+    assert_eq!(text("x-jalur-id"), id.to_string());
+    assert!(text("x-jalur-detail").contains("23514"), "{headers:?}");
+    let time = |name: &str| OffsetDateTime::parse(&text(name), &Rfc3339).unwrap();
+    let tried_for = time("x-jalur-failed-at") - time("x-jalur-first-failed-at");
+    assert!(
+        tried_for.whole_milliseconds() >= 500,
+        "both delays were waited for"
+    );
+
+    let metrics = stack.daemon().metrics().await.unwrap();
+    let retried = metrics.lines().find(|line| line.contains(r#"outcome="retried""#));
+    assert!(retried.is_some_and(|line| line.ends_with(" 2")), "{metrics}");
+}
+
+#[tokio::test]
+async fn what_is_mended_meanwhile_is_stored_once_under_its_id() {
+    for queue_type in ["classic", "quorum"] {
+        let stack = start(DELAY, queue_type).await;
+        let tenant = fussy(&stack).await;
+        let id = poison(&stack, tenant).await;
+        waits(&stack, 1).await;
+        alter(&stack, tenant, "drop constraint fussy").await;
+        stack.stored(tenant, 1).await;
+        settled(&stack, tenant).await;
+        assert_eq!(ids(&stack, tenant).await, [id]);
+        assert_eq!(stack.queue(DELAY_QUEUE).await, Some((0, 0)));
+        assert_eq!(stack.queue(&tenant.dead_letter_queue()).await, Some((0, 0)));
+    }
+}
+
+#[tokio::test]
+async fn a_deleted_tenants_retries_are_dropped() {
+    /// More than a quorum queue dead-letters at once.
+    const DROPPED: u32 = 40;
+    for queue_type in ["classic", "quorum"] {
+        let stack = start(DELAY, queue_type).await;
+        let tenant = fussy(&stack).await;
+        for _ in 0..DROPPED {
+            poison(&stack, tenant).await;
+        }
+        waits(&stack, DROPPED).await;
+        let path = format!("/api/tenants/{tenant}");
+        let (code, answer) = stack.delete(&path, &stack.admin()).await;
+        assert!((200..300).contains(&code), "{answer}");
+        eventually("the delay queue drains", async || {
+            stack.queue(DELAY_QUEUE).await == Some((0, 0))
+        })
+        .await;
+        assert_eq!(stack.queue(&tenant.queue()).await, None);
+        assert_eq!(stack.queue(&tenant.dead_letter_queue()).await, None);
+
+        // They are in nobody's way.
+        let tenant = fussy(&stack).await;
+        let id = poison(&stack, tenant).await;
+        waits(&stack, 1).await;
+        alter(&stack, tenant, "drop constraint fussy").await;
+        stack.stored(tenant, 1).await;
+        assert_eq!(ids(&stack, tenant).await, [id]);
+    }
+}
+
+#[tokio::test]
+async fn a_paused_tenants_retries_wait_in_its_queue() {
+    let stack = start(DELAY, "classic").await;
+    let tenant = fussy(&stack).await;
+    let id = poison(&stack, tenant).await;
+    waits(&stack, 1).await;
+    set_status(&stack, tenant, "paused").await;
+    eventually("it waits in the tenant's queue", async || {
+        stack.queue(&tenant.queue()).await == Some((1, 0))
+    })
+    .await;
+    alter(&stack, tenant, "drop constraint fussy").await;
+    assert_eq!(stack.count(tenant).await, 0);
+    set_status(&stack, tenant, "active").await;
+    stack.stored(tenant, 1).await;
+    settled(&stack, tenant).await;
+    assert_eq!(ids(&stack, tenant).await, [id]);
+}
