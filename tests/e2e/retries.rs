@@ -47,21 +47,25 @@ async fn fussy(stack: &Stack) -> TenantId {
 }
 
 async fn poison(stack: &Stack, tenant: TenantId) -> Uuid {
+    poison_by(&mut Publisher::new(stack.amqp_url()), tenant).await
+}
+
+async fn poison_by(publisher: &mut Publisher, tenant: TenantId) -> Uuid {
     let id = Uuid::now_v7();
     let properties = BasicProperties::default()
         .with_message_id(id.to_string().into())
         .with_app_id("a test".into())
         .with_delivery_mode(2);
-    Publisher::new(stack.amqp_url())
+    publisher
         .send_one(tenant, br#"{"poison": 1}"#, properties)
         .await
         .unwrap();
     id
 }
 
-async fn waits(stack: &Stack, count: u32) {
+async fn waits(stack: &Stack, queue: &str, count: u32) {
     eventually("it waits in the delay queue", async || {
-        stack.queue(DELAY_QUEUE).await == Some((count, 0))
+        stack.queue(queue).await == Some((count, 0))
     })
     .await;
 }
@@ -149,7 +153,7 @@ async fn what_is_mended_meanwhile_is_stored_once_under_its_id() {
         let stack = start(DELAY, queue_type).await;
         let tenant = fussy(&stack).await;
         let id = poison(&stack, tenant).await;
-        waits(&stack, 1).await;
+        waits(&stack, DELAY_QUEUE, 1).await;
         alter(&stack, tenant, "drop constraint fussy").await;
         stack.stored(tenant, 1).await;
         settled(&stack, tenant).await;
@@ -163,18 +167,21 @@ async fn what_is_mended_meanwhile_is_stored_once_under_its_id() {
 async fn a_deleted_tenants_retries_are_dropped() {
     /// More than a quorum queue dead-letters at once.
     const DROPPED: u32 = 40;
+    /// Long enough for all of them to wait at once on a busy machine.
+    const QUEUE: &str = "jalur.retry.15000ms";
     for queue_type in ["classic", "quorum"] {
-        let stack = start(DELAY, queue_type).await;
+        let stack = start("15s", queue_type).await;
         let tenant = fussy(&stack).await;
+        let mut publisher = Publisher::new(stack.amqp_url());
         for _ in 0..DROPPED {
-            poison(&stack, tenant).await;
+            poison_by(&mut publisher, tenant).await;
         }
-        waits(&stack, DROPPED).await;
+        waits(&stack, QUEUE, DROPPED).await;
         let path = format!("/api/tenants/{tenant}");
         let (code, answer) = stack.delete(&path, &stack.admin()).await;
         assert!((200..300).contains(&code), "{answer}");
         eventually("the delay queue drains", async || {
-            stack.queue(DELAY_QUEUE).await == Some((0, 0))
+            stack.queue(QUEUE).await == Some((0, 0))
         })
         .await;
         assert_eq!(stack.queue(&tenant.queue()).await, None);
@@ -183,7 +190,7 @@ async fn a_deleted_tenants_retries_are_dropped() {
         // They are in nobody's way.
         let tenant = fussy(&stack).await;
         let id = poison(&stack, tenant).await;
-        waits(&stack, 1).await;
+        waits(&stack, QUEUE, 1).await;
         alter(&stack, tenant, "drop constraint fussy").await;
         stack.stored(tenant, 1).await;
         assert_eq!(ids(&stack, tenant).await, [id]);
@@ -195,7 +202,7 @@ async fn a_paused_tenants_retries_wait_in_its_queue() {
     let stack = start(DELAY, "classic").await;
     let tenant = fussy(&stack).await;
     let id = poison(&stack, tenant).await;
-    waits(&stack, 1).await;
+    waits(&stack, DELAY_QUEUE, 1).await;
     set_status(&stack, tenant, "paused").await;
     eventually("it waits in the tenant's queue", async || {
         stack.queue(&tenant.queue()).await == Some((1, 0))
