@@ -27,37 +27,49 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection keeps up to 33 kB for every partition it ever touched; it is replaced before that adds up.
 const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
 
+/// How many commits are careful after one that met a message for the second time: redeliveries come in numbers.
+const CAREFUL_COMMITS: u32 = 100;
+
 /// One statement, and so one transaction and one round trip.
 ///
 /// - `locked`: whoever stores messages of a tenant holds its counter until commit, so positions become visible in
 ///   their order. A counter that another daemon holds is left out, not waited for. Locking a row answers its newest
 ///   version, so `last` is right although the statement's snapshot may be older; everything below takes it from here.
-/// - `stored`: an id that is there already is passed over, which leaves a gap in the positions and no harm. Asking
-///   for it beforehand (`not exists`) would plan over every partition.
 /// - `moved`: past every position handed out, used or not.
-const STORE: &str = "
-    with batch as (
-        select id, tenant_id, payload, ordinal
-        from unnest($1::uuid[], $2::uuid[], $3::text[]) with ordinality as rows (id, tenant_id, payload, ordinal)
-    ), locked as materialized (
-        select tenant_id, last from positions where tenant_id = any ($4::uuid[]) for update skip locked
-    ), stored as (
-        insert into messages (id, tenant_id, payload, position)
-        select batch.id, batch.tenant_id, batch.payload::jsonb,
-               locked.last + row_number() over (partition by batch.tenant_id order by batch.ordinal)
-        from batch join locked on locked.tenant_id = batch.tenant_id
-        order by batch.tenant_id, batch.ordinal
-        on conflict (tenant_id, id) do nothing
-        returning tenant_id
-    ), moved as (
-        update positions set last = locked.last + counted.rows
-        from locked join (select tenant_id, count(*) as rows from batch group by tenant_id) as counted
-             on counted.tenant_id = locked.tenant_id
-        where positions.tenant_id = locked.tenant_id
-    )
-    select locked.tenant_id, count(stored.tenant_id)
-    from locked left join stored on stored.tenant_id = locked.tenant_id
-    group by locked.tenant_id";
+macro_rules! statement {
+    (stored: $on_conflict:literal, answer: $answer:literal) => {
+        concat!(
+            "with locked as materialized (
+                 select tenant_id, positions.last, taken.rows
+                 from positions join unnest($1::uuid[], $2::bigint[]) as taken (tenant_id, rows) using (tenant_id)
+                 for update of positions skip locked
+             ), stored as (
+                 insert into messages (id, tenant_id, payload, position)
+                 select row.id, row.tenant_id, row.payload::jsonb, locked.last + row.number
+                 from unnest($3::uuid[], $4::uuid[], $5::bigint[], $6::text[]) as row (id, tenant_id, number, payload)
+                      join locked on locked.tenant_id = row.tenant_id ",
+            $on_conflict,
+            "), moved as (
+                 update positions set last = locked.last + locked.rows
+                 from locked where positions.tenant_id = locked.tenant_id
+             ) ",
+            $answer
+        )
+    };
+}
+
+/// Stores what is all new; PostgreSQL refuses the whole of it otherwise. Looking first whether each id is there costs
+/// a third more.
+const STORE_NEW: &str = statement!(stored: "", answer: "select tenant_id, rows from locked");
+
+/// Stores what may be there already. Such an id is passed over, which leaves a gap in the positions and no harm.
+/// Asking for it beforehand (`not exists`) would plan over every partition.
+const STORE_CAREFULLY: &str = statement!(
+    stored: "on conflict (tenant_id, id) do nothing returning tenant_id",
+    answer: "select locked.tenant_id, count(stored.tenant_id)
+             from locked left join stored on stored.tenant_id = locked.tenant_id
+             group by locked.tenant_id"
+);
 
 /// Why nothing was stored.
 #[derive(Debug)]
@@ -80,6 +92,8 @@ struct Session {
     connection: PgConnection,
     opened: Instant,
     lock_timeout_ms: u32,
+    /// For how many commits something may be there already.
+    careful: u32,
 }
 
 impl Store {
@@ -135,6 +149,8 @@ impl Store {
                 connection,
                 opened: Instant::now(),
                 lock_timeout_ms: 0,
+                // Whatever ended the last one may have left commits that nobody was told of.
+                careful: CAREFUL_COMMITS,
             }),
             // Whatever the reason: without a connection nobody's rows are to blame.
             Ok(Err(error)) => Err(Failure {
@@ -170,30 +186,64 @@ impl Session {
                 .await?;
             self.lock_timeout_ms = lock_timeout_ms;
         }
-        let count = rows.iter().map(|(_, messages)| messages.len()).sum();
-        let mut ids = Vec::with_capacity(count);
-        let mut tenants = Vec::with_capacity(count);
-        let mut payloads = Vec::with_capacity(count);
-        for (tenant, messages) in rows {
-            for message in *messages {
-                ids.push(message.id);
-                tenants.push(tenant.0);
-                payloads.push(message.payload.as_str());
+        let stored = match self.careful {
+            0 => match self.store(STORE_NEW, rows).await {
+                Err(error) if is_unique_violation(&error) => {
+                    self.careful = CAREFUL_COMMITS;
+                    self.store(STORE_CAREFULLY, rows).await
+                }
+                result => result,
+            },
+            _ => {
+                self.careful -= 1;
+                self.store(STORE_CAREFULLY, rows).await
             }
-        }
-        let locking: Vec<Uuid> = rows.iter().map(|(tenant, _)| tenant.0).collect();
-        let stored: Vec<(Uuid, i64)> = sqlx::query_as(STORE)
-            .bind(ids)
-            .bind(tenants)
-            .bind(payloads)
-            .bind(locking)
-            .fetch_all(&mut self.connection)
-            .await?;
+        }?;
         Ok(stored
             .into_iter()
             .map(|(tenant, new)| (tenant.into(), usize::try_from(new).unwrap_or(0)))
             .collect())
     }
+
+    /// Answers how many new rows of each tenant there are now.
+    async fn store(
+        &mut self,
+        statement: &'static str,
+        rows: &[(TenantId, &[Message])],
+    ) -> Result<Vec<(Uuid, i64)>, sqlx::Error> {
+        let count = rows.iter().map(|(_, messages)| messages.len()).sum();
+        let mut locking = Vec::with_capacity(rows.len());
+        let mut taking = Vec::with_capacity(rows.len());
+        let mut ids = Vec::with_capacity(count);
+        let mut tenants = Vec::with_capacity(count);
+        let mut numbers = Vec::with_capacity(count);
+        let mut payloads = Vec::with_capacity(count);
+        for (tenant, messages) in rows {
+            for (message, number) in messages.iter().zip(1_i64..) {
+                ids.push(message.id);
+                tenants.push(tenant.0);
+                numbers.push(number);
+                payloads.push(message.payload.as_str());
+            }
+            locking.push(tenant.0);
+            taking.push(i64::try_from(messages.len()).unwrap_or(i64::MAX));
+        }
+        sqlx::query_as(statement)
+            .bind(locking)
+            .bind(taking)
+            .bind(ids)
+            .bind(tenants)
+            .bind(numbers)
+            .bind(payloads)
+            .fetch_all(&mut self.connection)
+            .await
+    }
+}
+
+fn is_unique_violation(error: &sqlx::Error) -> bool {
+    error
+        .as_database_error()
+        .is_some_and(|error| error.is_unique_violation())
 }
 
 impl From<sqlx::Error> for Failure {
