@@ -7,6 +7,7 @@ use std::{
     collections::{HashMap, VecDeque},
     pin::Pin,
     sync::Arc,
+    task::{Context, Poll},
 };
 
 use common::{
@@ -242,18 +243,34 @@ async fn consume(channel: &Channel, tenant: TenantId, tag: &str, prefetch: u16) 
     qos.and(consumer).map_err(|error| Failure::Channel(error.into()))
 }
 
-/// A consumer's deliveries, those that are there together, and then its end.
+/// A consumer's deliveries, those that are there together, and then its end. Each is made small at once: what the
+/// client hands out is large, and every adapter of a stream would move it once more.
 fn events(tenant: TenantId, consumer: Consumer) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
-    consumer
-        // An error is followed by the end, which says as much.
-        .filter_map(async |delivery| delivery.ok())
-        .map(|delivery| Delivery {
-            tag: delivery.delivery_tag,
-            body: delivery.data,
-            envelope: delivery.properties.into(),
-        })
-        .ready_chunks(CHUNK_MAX)
-        .map(move |chunk| Event::Delivered(tenant, chunk))
-        .chain(stream::once(async move { Event::Ended(tenant) }))
-        .boxed()
+    // Fused, since its end may be met behind a delivery and is asked for again then.
+    let mut consumer = Some(consumer.fuse());
+    let next = move |cx: &mut Context<'_>| {
+        let Some(deliveries) = &mut consumer else {
+            return Poll::Ready(None);
+        };
+        let mut chunk = Vec::new();
+        while chunk.len() < CHUNK_MAX {
+            match deliveries.poll_next_unpin(cx) {
+                Poll::Ready(Some(Ok(delivery))) => chunk.push(Delivery {
+                    tag: delivery.delivery_tag,
+                    body: delivery.data,
+                    envelope: delivery.properties.into(),
+                }),
+                // An error is followed by the end, which says as much.
+                Poll::Ready(Some(Err(_))) => {}
+                Poll::Ready(None) if chunk.is_empty() => {
+                    consumer = None;
+                    return Poll::Ready(Some(Event::Ended(tenant)));
+                }
+                Poll::Pending if chunk.is_empty() => return Poll::Pending,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Some(Event::Delivered(tenant, chunk)))
+    };
+    stream::poll_fn(next).boxed()
 }

@@ -31,6 +31,11 @@ use crate::{
 const TICK: Duration = Duration::from_millis(100);
 /// The pause after a channel could not be opened; the connection backs off for itself.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
+/// While a commit is under way nothing that comes can be stored, so it is looked at this often only: waking up for
+/// every delivery costs more than reading it. Whatever has come is taken before the next commit is filled.
+const LOOK: Duration = Duration::from_millis(5);
+/// Events taken at a time at most. More would keep the shard from its other work for too long.
+const EVENTS_MAX: usize = 256;
 /// How long to sleep when nothing is due.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -142,6 +147,12 @@ impl Shard {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.lanes.due(now());
         loop {
+            let waiting = std::iter::from_fn(|| wire.next().now_or_never()).take(EVENTS_MAX);
+            for event in waiting {
+                if let Err(lost) = self.event(event) {
+                    return Some(lost);
+                }
+            }
             if !self.committer.busy()
                 && let Some(commit) = self.lanes.next_commit(now())
             {
@@ -156,17 +167,14 @@ impl Shard {
             }
             let due = self.lanes.next_due(Instant::now());
             let due = due.unwrap_or_else(|| Instant::now() + IDLE);
+            let storing = self.committer.busy();
             tokio::select! {
-                event = wire.next() => match event {
-                    Event::Delivered(tenant, deliveries) => self.lanes.delivered(tenant, deliveries, now()),
-                    Event::Subscribed(tenant) => {
-                        info!(%tenant, "lane consumes");
-                        self.lanes.subscribed(tenant, now());
+                event = wire.next(), if !storing => {
+                    if let Err(lost) = self.event(event) {
+                        return Some(lost);
                     }
-                    Event::Unavailable(tenant, error) => self.lanes.unavailable(tenant, &error.to_string(), now()),
-                    Event::Ended(tenant) => self.lanes.ended(tenant, now()),
-                    Event::Lost(why) => return Some(why),
-                },
+                }
+                () = sleep(LOOK), if storing => {}
                 outcome = self.committer.outcome() => self.lanes.settled(outcome, now()),
                 Some((tenant, letter, result)) = publishing.next() => {
                     if result.is_ok() {
@@ -183,6 +191,21 @@ impl Shard {
                 _ = tick.tick() => self.lanes.tick(now()),
             }
         }
+    }
+
+    /// Fails with the reason when the channel is lost.
+    fn event(&mut self, event: Event) -> Result<(), String> {
+        match event {
+            Event::Delivered(tenant, deliveries) => self.lanes.delivered(tenant, deliveries, now()),
+            Event::Subscribed(tenant) => {
+                info!(%tenant, "lane consumes");
+                self.lanes.subscribed(tenant, now());
+            }
+            Event::Unavailable(tenant, error) => self.lanes.unavailable(tenant, &error.to_string(), now()),
+            Event::Ended(tenant) => self.lanes.ended(tenant, now()),
+            Event::Lost(why) => return Err(why),
+        }
+        Ok(())
     }
 
     fn command(&mut self, command: Option<Command>) {
