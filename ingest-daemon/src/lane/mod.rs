@@ -13,8 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use common::id::TenantId;
-
 pub(crate) use self::{
     board::{Board, Observed, Standing},
     prefetch::{Budget, HELD, Traffic, worth_changing},
@@ -42,7 +40,6 @@ pub(crate) const PUBLISHING_MAX: usize = 8;
 /// A lane.
 #[derive(Debug)]
 pub(crate) struct Lane {
-    pub(crate) tenant: TenantId,
     /// How many runs of it may be in flight.
     pub(crate) workers: usize,
     /// The revision of its assignment.
@@ -88,9 +85,8 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
-    pub(crate) fn new(tenant: TenantId, now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
-            tenant,
             workers: 0,
             revision: 0,
             withdrawn: 0,
@@ -148,7 +144,8 @@ impl Lane {
 
     /// Takes what its workers may put into a commit: what has waited longest.
     pub(crate) fn take(&mut self, allowance: &mut Allowance) -> Vec<Message> {
-        let rows = allowance.rows(self.workers).min(self.buffer.len());
+        let most = allowance.rows(self.workers);
+        let rows = most.min(self.buffer.len());
         let mut bytes_left = true;
         let fits = self.buffer.iter().take(rows).take_while(|message| {
             let fits = bytes_left;
@@ -159,7 +156,7 @@ impl Lane {
         let messages: Vec<_> = self.buffer.drain(..rows).collect();
         if !self.suspect {
             self.traffic
-                .took(messages.len(), self.buffer.len(), self.prefetch);
+                .took(messages.len(), most, self.buffer.len(), self.prefetch);
         }
         self.in_commit = messages.len();
         self.busy = allowance.runs(self.workers, messages.len());

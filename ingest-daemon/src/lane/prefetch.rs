@@ -49,12 +49,12 @@ impl Traffic {
         self.mean_bytes += (bytes as f64 - self.mean_bytes) * weight;
     }
 
-    /// So many messages went into a commit, and so many were left, of a consumer with this prefetch.
-    pub(crate) fn took(&mut self, rows: usize, left: usize, prefetch: u16) {
+    /// So many messages of at most `most` went into a commit, and so many were left, of a consumer with this prefetch.
+    pub(crate) fn took(&mut self, rows: usize, most: usize, left: usize, prefetch: u16) {
         let rows = match left {
             // It had no more. Either its prefetch holds it back, or it is quiet, which says nothing.
             0 if rows * 2 < usize::from(prefetch) => return,
-            0 => rows * 2,
+            0 => most,
             _ => rows,
         };
         let rows = rows as f64;
@@ -110,7 +110,7 @@ mod tests {
         let mut traffic = Traffic::default();
         for _ in 0..100 {
             traffic.came(bytes);
-            traffic.took(commit_rows, 1, 1);
+            traffic.took(commit_rows, commit_rows, 1, 1);
         }
         traffic
     }
@@ -128,12 +128,12 @@ mod tests {
     #[test]
     fn a_prefetch_that_is_used_up_grows_and_a_quiet_lane_says_nothing() {
         let mut traffic = Traffic::default();
-        traffic.took(64, 0, 64);
-        assert_eq!(BUDGET.prefetch(1, traffic, false), 640);
+        traffic.took(64, 500, 0, 64);
+        assert_eq!(BUDGET.prefetch(1, traffic, false), 2_500);
         for _ in 0..1_000 {
-            traffic.took(1, 0, 512);
+            traffic.took(1, 500, 0, 512);
         }
-        assert_eq!(BUDGET.prefetch(1, traffic, false), 640);
+        assert_eq!(BUDGET.prefetch(1, traffic, false), 2_500);
     }
 
     #[test]

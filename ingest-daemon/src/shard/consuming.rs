@@ -16,8 +16,8 @@ use crate::{
 const STUCK_MAX: Duration = Duration::from_secs(600);
 /// How long such a lane then leaves its queue alone.
 const PARKED: Duration = Duration::from_secs(30);
-/// Consumers replaced for another prefetch in one tick at most: each pauses its lane for two round trips.
-const RESIZES_MAX: usize = 32;
+/// Consumers replaced for another prefetch from one tick to the next at most: each pauses its lane for two round trips.
+pub(super) const RESIZES_MAX: usize = 32;
 
 impl Lanes {
     /// A lane's consumer is registered.
@@ -84,37 +84,43 @@ impl Lanes {
         self.look_at(tenant, now);
     }
 
+    /// Replaces a lane's consumer if it is worth having another prefetch.
+    pub(super) fn resize(&mut self, tenant: TenantId, now: Now) {
+        let count = self.lanes.len();
+        let Some(lane) = self.lanes.get(&tenant) else {
+            return;
+        };
+        let wants = self.budget.prefetch(count, lane.traffic, lane.long_held());
+        if self.resizes_left > 0 && lane.state == State::Running && worth_changing(lane.prefetch, wants) {
+            self.resizes_left -= 1;
+            self.on(tenant, Event::Resize, now);
+        }
+    }
+
     /// What is to be done now and then.
     pub(super) fn tick(&mut self, now: Now) {
         self.ack_around();
-        let count = self.lanes.len();
-        let mut resizes = RESIZES_MAX;
-        let mut events = Vec::new();
-        for lane in self.lanes.values() {
-            if lane.held > 0 && now.instant.saturating_duration_since(lane.stuck_since) > STUCK_MAX {
-                let until = now.instant + PARKED;
-                events.push((lane.tenant, Event::Park { until }));
-                self.timers.insert((until, lane.tenant));
-            } else if lane.long_held() && lane.held > HELD && lane.state == State::Running {
-                // It consumes again at once, and holds little until it can be written.
-                events.push((lane.tenant, Event::Park { until: now.instant }));
-                self.timers.insert((now.instant, lane.tenant));
-            } else if resizes > 0
-                && lane.state == State::Running
-                && worth_changing(
-                    lane.prefetch,
-                    self.budget.prefetch(count, lane.traffic, lane.long_held()),
-                )
-            {
-                resizes -= 1;
-                events.push((lane.tenant, Event::Resize));
-            }
+        self.resizes_left = RESIZES_MAX;
+        for tenant in self.lanes.keys().copied().collect::<Vec<_>>() {
+            self.look_after(tenant, now);
         }
-        for (tenant, event) in events {
-            if matches!(event, Event::Park { until } if until > now.instant) {
-                warn!(%tenant, "nothing could be settled for {} s; giving the messages back", STUCK_MAX.as_secs());
-            }
-            self.on(tenant, event, now);
-        }
+    }
+
+    fn look_after(&mut self, tenant: TenantId, now: Now) {
+        let Some(lane) = self.lanes.get(&tenant) else {
+            return;
+        };
+        let stuck = lane.held > 0 && now.instant.saturating_duration_since(lane.stuck_since) > STUCK_MAX;
+        let until = if stuck {
+            warn!(%tenant, "nothing could be settled for {} s; giving the messages back", STUCK_MAX.as_secs());
+            now.instant + PARKED
+        } else if lane.long_held() && lane.held > HELD && lane.state == State::Running {
+            // It consumes again at once, and holds little until it can be written.
+            now.instant
+        } else {
+            return self.resize(tenant, now);
+        };
+        self.wake_at(until, tenant);
+        self.on(tenant, Event::Park { until }, now);
     }
 }

@@ -9,6 +9,7 @@ use std::{
 use common::id::TenantId;
 use tracing::info;
 
+use super::consuming::RESIZES_MAX;
 use crate::{
     backoff::Backoff,
     commit::Limits,
@@ -66,6 +67,8 @@ pub(super) struct Lanes {
     /// Counts the channel's lives: what belongs to an earlier one means nothing any more.
     pub(super) generation: u64,
     pub(super) outage: Backoff,
+    /// How many consumers may still be replaced for another prefetch before the next tick.
+    pub(super) resizes_left: usize,
     actions: Vec<Action>,
 }
 
@@ -83,6 +86,7 @@ impl Lanes {
             recent: Vec::new(),
             generation: 0,
             outage: OUTAGE,
+            resizes_left: RESIZES_MAX,
             actions: Vec::new(),
         }
     }
@@ -113,10 +117,7 @@ impl Lanes {
 
     /// A lane is to run, or to run otherwise.
     pub(super) fn run(&mut self, tenant: TenantId, workers: usize, revision: i64, now: Now) {
-        let lane = self
-            .lanes
-            .entry(tenant)
-            .or_insert_with(|| Lane::new(tenant, now.instant));
+        let lane = self.lanes.entry(tenant).or_insert_with(|| Lane::new(now.instant));
         (lane.workers, lane.revision) = (workers, revision);
         self.timers.insert((now.instant, tenant));
         self.on(tenant, Event::Run, now);

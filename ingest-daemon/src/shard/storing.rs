@@ -57,6 +57,8 @@ impl Lanes {
             }
             let messages = lane.take(&mut allowance);
             self.tell(tenant);
+            // One that used up all it was given has more to come, and gets it at once.
+            self.resize(tenant, now);
             portions.push(Portion { tenant, messages });
         }
         // They were first, and stay first.
