@@ -1,6 +1,6 @@
 //! What becomes of a message, and how it is read back.
 
-use lapin::{BasicProperties, options::BasicGetOptions};
+use lapin::BasicProperties;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::load::{Publisher, Reader};
@@ -119,81 +119,6 @@ async fn a_message_with_an_id_is_stored_once_however_often_it_is_sent() {
         .await
         .unwrap();
     assert_eq!(stored, 2);
-}
-
-#[tokio::test]
-async fn what_cannot_be_stored_is_dead_lettered_and_its_neighbours_are_not() {
-    let stack = Stack::start(Options::default()).await;
-    let tenant = stack.tenant("poisoned").await;
-    let mut publisher = Publisher::new(stack.amqp_url());
-    let too_large = format!("\"{}\"", "x".repeat(1 << 20));
-    let deep = "[".repeat(5_000) + &"]".repeat(5_000);
-    let poison: [&[u8]; 9] = [
-        b"not json",
-        b"",
-        b"{\"a\":",
-        b"\"\xff\"",
-        br#"{"a":"\u0000"}"#,
-        br#""\ud800""#,
-        b"1e131071",
-        too_large.as_bytes(),
-        deep.as_bytes(),
-    ];
-    let mut good = std::collections::BTreeSet::new();
-    for body in poison {
-        publisher
-            .send_one(
-                tenant,
-                body,
-                BasicProperties::default().with_app_id("a test".into()),
-            )
-            .await
-            .unwrap();
-        good.extend(
-            publisher
-                .send(&[tenant], 20, 64)
-                .await
-                .unwrap()
-                .remove(&tenant)
-                .unwrap(),
-        );
-    }
-    Reader::new(&stack.rest(), tenant).expect(&good).await.unwrap();
-    eventually("every poison message is a dead letter", async || {
-        stack.queue(&tenant.dead_letter_queue()).await == Some((poison.len() as u32, 0))
-    })
-    .await;
-    let (_, seen) = stack.get(&format!("/api/tenants/{tenant}"), &stack.admin()).await;
-    assert_eq!(seen["runtime"]["dead_letters"], poison.len());
-
-    let (_connection, channel) = stack.amqp().await;
-    let mut bodies = Vec::new();
-    for _ in poison {
-        let dead = channel
-            .basic_get(
-                tenant.dead_letter_queue().into(),
-                BasicGetOptions { no_ack: true },
-            )
-            .await;
-        let dead = dead.unwrap().unwrap();
-        let headers = dead.properties.headers().clone().unwrap();
-        for name in ["reason", "detail", "attempts", "first-failed-at", "failed-at"] {
-            let name = format!("x-jalur-{name}");
-            assert!(
-                headers.inner().contains_key(name.as_str()),
-                "{name} is missing: {headers:?}"
-            );
-        }
-        assert_eq!(
-            dead.properties.app_id().as_ref().map(|id| id.as_str()),
-            Some("a test"),
-            "properties stay"
-        );
-        bodies.push(dead.data.clone());
-    }
-    for body in poison {
-        assert!(bodies.iter().any(|dead| dead == body), "a body came back changed");
-    }
 }
 
 #[tokio::test]

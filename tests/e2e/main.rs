@@ -10,6 +10,8 @@ mod delivery;
 mod documents;
 mod grpc;
 mod identity;
+mod outages;
+mod poison;
 mod programs;
 mod restarts;
 mod retries;

@@ -215,3 +215,23 @@ async fn a_paused_tenants_retries_wait_in_its_queue() {
     settled(&stack, tenant).await;
     assert_eq!(ids(&stack, tenant).await, [id]);
 }
+
+#[tokio::test]
+async fn a_retry_that_waits_survives_a_crash_of_the_broker() {
+    let options = Options {
+        daemon_env: vec![("JALUR_INGEST__RETRY_DELAYS", DELAY.into())],
+        ..Options::default()
+    };
+    let Some(stack) = Stack::start_alone("a crash of the broker", options).await else {
+        return;
+    };
+    let tenant = fussy(&stack).await;
+    let id = poison(&stack, tenant).await;
+    waits(&stack, DELAY_QUEUE, 1).await;
+    stack.crash_rabbitmq().await;
+    alter(&stack, tenant, "drop constraint fussy").await;
+    stack.stored(tenant, 1).await;
+    settled(&stack, tenant).await;
+    assert_eq!(ids(&stack, tenant).await, [id]);
+    assert_eq!(stack.queue(&tenant.dead_letter_queue()).await, Some((0, 0)));
+}

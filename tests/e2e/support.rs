@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 pub(crate) use tests::Options;
-use tests::{Answer, Environment, Member, Rest};
+use tests::{Answer, Environment, Member, Rest, usage};
 use uuid::Uuid;
 
 /// What takes longer on two busy cores has failed.
@@ -192,10 +192,35 @@ impl Stack {
         native.rabbitmq().start().await.unwrap();
     }
 
-    pub(crate) async fn restart_postgres(&self) {
+    /// Kills the broker, as a crash would, and starts it again.
+    pub(crate) async fn crash_rabbitmq(&self) {
         let native = self.0.environment().native().unwrap();
-        native.postgres().stop().await;
+        native.rabbitmq().kill().await;
+        native.rabbitmq().start().await.unwrap();
+    }
+
+    pub(crate) async fn stop_postgres(&self) {
+        self.0.environment().native().unwrap().postgres().stop().await;
+    }
+
+    pub(crate) async fn start_postgres(&self) {
+        let native = self.0.environment().native().unwrap();
         native.postgres().start().await.unwrap();
+    }
+
+    pub(crate) async fn restart_postgres(&self) {
+        self.stop_postgres().await;
+        self.start_postgres().await;
+    }
+
+    /// What the daemon has used of a processor so far; nothing where that is not known.
+    pub(crate) fn daemon_cpu(&self) -> Duration {
+        usage::cpu(self.daemon().pid()).unwrap_or_default()
+    }
+
+    /// The bytes of memory that the daemon has now; none where that is not known.
+    pub(crate) fn daemon_memory(&self) -> u64 {
+        usage::memory(self.daemon().pid()).unwrap_or_default()
     }
 
     /// Runs a subcommand of the control plane to its end.

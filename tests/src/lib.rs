@@ -4,6 +4,7 @@
 //!   or a test's own, to be killed and started again.
 //! - [`Stack`]: one test's database, vhost, control planes and daemons. [`Member`] is one of its processes.
 //! - [`Rest`]: a client that only reports. [`eventually()`]: waits for a condition. [`load`]: many messages.
+//!   [`usage`]: what a process uses.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -31,6 +32,7 @@ mod eventually;
 pub mod load;
 mod rest;
 mod stack;
+pub mod usage;
 
 pub use self::{
     environment::Environment,

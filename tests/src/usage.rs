@@ -1,8 +1,6 @@
-//! What processes use, from `/proc`. Elsewhere than on Linux, or where the services are not ours, it is not known.
+//! What processes use, from `/proc`. Elsewhere than on Linux it is not known.
 
-use std::{collections::BTreeMap, fs};
-
-use anyhow::Context as _;
+use std::{collections::BTreeMap, fs, time::Duration};
 
 /// The kernel's clock tick for user space: fixed at 100 Hz on every architecture that Linux runs on today.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -15,8 +13,8 @@ struct Process {
     ticks: u64,
 }
 
-/// The CPU seconds so far of a process and everything below it.
-pub(crate) fn cpu_seconds(root: i32) -> Option<f64> {
+/// The time on processors so far of a process and everything below it.
+pub fn cpu(root: i32) -> Option<Duration> {
     let all = processes();
     all.get(&root)?;
     let below = |mut pid: i32| {
@@ -34,19 +32,24 @@ pub(crate) fn cpu_seconds(root: i32) -> Option<f64> {
         .filter(|(pid, _)| below(**pid))
         .map(|(_, process)| process.ticks)
         .sum();
-    Some(ticks as f64 / TICKS_PER_SECOND)
+    Some(Duration::from_secs_f64(ticks as f64 / TICKS_PER_SECOND))
 }
 
-/// The most memory that a process had so far, in MB.
-pub(crate) fn peak_megabytes(pid: i32) -> anyhow::Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kilobytes: f64 = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.split_whitespace().next())
-        .context("the kernel does not tell VmHWM")?
-        .parse()?;
-    Ok(kilobytes * 1024.0 / 1e6)
+/// The most memory that a process had so far, in bytes.
+pub fn peak_memory(pid: i32) -> Option<u64> {
+    kilobytes(pid, "VmHWM:")
+}
+
+/// The memory that a process has now, in bytes.
+pub fn memory(pid: i32) -> Option<u64> {
+    kilobytes(pid, "VmRSS:")
+}
+
+fn kilobytes(pid: i32, name: &str) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let rest = status.lines().find_map(|line| line.strip_prefix(name))?;
+    let kilobytes: u64 = rest.split_whitespace().next()?.parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 fn processes() -> BTreeMap<i32, Process> {

@@ -7,12 +7,12 @@ use common::id::TenantId;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lapin::Connection;
 use serde_json::json;
-use tests::{Member, Options, Rest, Stack};
+use tests::{Member, Options, Rest, Stack, usage};
 
-use crate::{fill, usage};
+use crate::fill;
 
-/// How often progress is asked for: a thousandth of the shortest measurement of a full run, and no load.
-const POLL: Duration = Duration::from_millis(5);
+/// How often progress is asked for: less than a hundredth of the shortest measurement of a full run, and no load.
+const POLL: Duration = Duration::from_millis(20);
 /// How long nothing may be stored before a measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// One daemon is to run every tenant, and the default is for 1,365 of three workers each.
@@ -155,12 +155,18 @@ impl Ground {
         }
     }
 
+    /// The most memory that the daemon had in this life of it, in MB.
+    pub(crate) fn daemon_peak(&self) -> anyhow::Result<f64> {
+        let bytes = usage::peak_memory(self.daemon()?.pid()).context("the kernel does not tell")?;
+        Ok(bytes as f64 / 1e6)
+    }
+
     /// What the three have used so far; nothing where the services are not ours.
     pub(crate) fn cpu(&self) -> anyhow::Result<Option<Cpu>> {
         let Ok(native) = self.stack.environment().native() else {
             return Ok(None);
         };
-        let of = |pid: Option<i32>| pid.and_then(usage::cpu_seconds);
+        let of = |pid: Option<i32>| Some(usage::cpu(pid?)?.as_secs_f64());
         let broker = of(native.rabbitmq().process().map(|process| process.pid()));
         let postgres = of(native.postgres().process().map(|process| process.pid()));
         let daemon = of(Some(self.daemon()?.pid()));

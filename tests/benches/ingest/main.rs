@@ -21,7 +21,6 @@ mod proxy;
 mod report;
 mod series;
 mod spread;
-mod usage;
 mod workers;
 
 use std::time::Instant;

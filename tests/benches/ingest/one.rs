@@ -7,7 +7,6 @@ use crate::{
     plan::Plan,
     report::{Report, Target},
     series::{Series, rate, thousands},
-    usage,
 };
 
 /// What is said of every size, and how much of it a round takes.
@@ -34,7 +33,7 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
         }
         tell(report, bytes, &round);
     }
-    let peak = usage::peak_megabytes(ground.daemon()?.pid())?;
+    let peak = ground.daemon_peak()?;
     report.figure(
         "daemon's peak memory, one tenant at a time, 256 B and 1 KiB",
         format!("{peak:.0} MB"),

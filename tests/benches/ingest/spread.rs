@@ -10,7 +10,6 @@ use crate::{
     plan::Plan,
     report::{Report, Target},
     series::{Series, rate, thousands},
-    usage,
 };
 
 const BYTES: usize = 256;
@@ -64,7 +63,7 @@ impl Spread {
         let seen = ground.stored().await? - before;
         let last = ground.reaches(before + count).await?;
         self.rates.push(rate(count - seen.min(count / 2), last - first));
-        let peak = usage::peak_megabytes(ground.daemon()?.pid())?;
+        let peak = ground.daemon_peak()?;
         self.peak_megabytes = self.peak_megabytes.max(peak);
         ground.daemon()?.terminate().await;
         Ok(())

@@ -5,6 +5,7 @@ mod room;
 
 use std::{
     process::{Output, Stdio},
+    str::FromStr as _,
     sync::Arc,
     time::Duration,
 };
@@ -14,7 +15,10 @@ use common::config::Secret;
 use control_plane::identity::Role;
 use lapin::ConnectionProperties;
 use local::programs::{self, Programs};
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use tonic::transport::{Channel, Endpoint};
 use uuid::Uuid;
 
@@ -91,10 +95,12 @@ impl Stack {
             env: Vec::new(),
             inherit: false,
         };
+        // A generic plan over all partitions would wait for one that a test has locked.
+        let connect = PgConnectOptions::from_str(room.database_url())?;
         let database = PgPoolOptions::new()
             .max_connections(4)
             .acquire_timeout(CONNECT)
-            .connect_lazy(room.database_url())?;
+            .connect_lazy_with(connect.options([("plan_cache_mode", "force_custom_plan")]));
         let (control_planes, daemons) = (options.control_planes, options.daemons);
         let mut stack = Self {
             members: Vec::new(),
