@@ -30,24 +30,37 @@ const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
 /// How many commits are careful after one that met a message for the second time: redeliveries come in numbers.
 const CAREFUL_COMMITS: u32 = 100;
 
+/// Planned once for a connection, since planning takes longer than storing a few rows. What a plan made for any commit
+/// could do badly is ruled out: rows find their tenant by its number in an array, not by a join whose kind would be
+/// chosen for an unknown size; and counters are found by their key, however few there were at the time.
+const PLANNING: [(&str, &str); 2] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+];
+
 /// One statement, and so one transaction and one round trip.
 ///
 /// - `locked`: whoever stores messages of a tenant holds its counter until commit, so positions become visible in
 ///   their order. A counter that another daemon holds is left out, not waited for. Locking a row answers its newest
 ///   version, so `last` is right although the statement's snapshot may be older; everything below takes it from here.
+/// - `bases`: by a tenant's number, the last position given out, or -1 if it was left out.
 /// - `moved`: past every position handed out, used or not.
 macro_rules! statement {
     (stored: $on_conflict:literal, answer: $answer:literal) => {
         concat!(
             "with locked as materialized (
-                 select tenant_id, positions.last, taken.rows
-                 from positions join unnest($1::uuid[], $2::bigint[]) as taken (tenant_id, rows) using (tenant_id)
+                 select asked.tenant, tenant_id, positions.last, ($2::bigint[])[asked.tenant] as rows
+                 from unnest($1::uuid[]) with ordinality as asked (tenant_id, tenant) join positions using (tenant_id)
                  for update of positions skip locked
+             ), bases as (
+                 select array_agg(coalesce(locked.last, -1) order by tenant) as last
+                 from generate_series(1, cardinality($1::uuid[])::bigint) as tenant left join locked using (tenant)
              ), stored as (
                  insert into messages (id, tenant_id, payload, position)
-                 select row.id, row.tenant_id, row.payload::jsonb, locked.last + row.number
-                 from unnest($3::uuid[], $4::uuid[], $5::bigint[], $6::text[]) as row (id, tenant_id, number, payload)
-                      join locked on locked.tenant_id = row.tenant_id ",
+                 select row.id, ($1::uuid[])[row.tenant], row.payload::jsonb, bases.last[row.tenant] + row.number
+                 from bases,
+                      unnest($3::integer[], $4::bigint[], $5::uuid[], $6::text[]) as row (tenant, number, id, payload)
+                 where bases.last[row.tenant] >= 0 ",
             $on_conflict,
             "), moved as (
                  update positions set last = locked.last + locked.rows
@@ -100,7 +113,9 @@ impl Store {
     pub(super) fn new(config: &config::Database) -> Result<Self, config::Error> {
         Ok(Self {
             // What is slow or fails is said once, by the lanes that it concerns.
-            options: database::options(config, "jalur-ingest-daemon")?.disable_statement_logging(),
+            options: database::options(config, "jalur-ingest-daemon")?
+                .disable_statement_logging()
+                .options(PLANNING),
             session: None,
         })
     }
@@ -212,28 +227,28 @@ impl Session {
         rows: &[(TenantId, &[Message])],
     ) -> Result<Vec<(Uuid, i64)>, sqlx::Error> {
         let count = rows.iter().map(|(_, messages)| messages.len()).sum();
-        let mut locking = Vec::with_capacity(rows.len());
-        let mut taking = Vec::with_capacity(rows.len());
-        let mut ids = Vec::with_capacity(count);
+        let mut asked = Vec::with_capacity(rows.len());
+        let mut asked_rows = Vec::with_capacity(rows.len());
         let mut tenants = Vec::with_capacity(count);
         let mut numbers = Vec::with_capacity(count);
+        let mut ids = Vec::with_capacity(count);
         let mut payloads = Vec::with_capacity(count);
-        for (tenant, messages) in rows {
+        for ((tenant_id, messages), tenant) in rows.iter().zip(1_i32..) {
+            asked.push(tenant_id.0);
+            asked_rows.push(i64::try_from(messages.len()).unwrap_or(i64::MAX));
             for (message, number) in messages.iter().zip(1_i64..) {
-                ids.push(message.id);
-                tenants.push(tenant.0);
+                tenants.push(tenant);
                 numbers.push(number);
+                ids.push(message.id);
                 payloads.push(message.payload.as_str());
             }
-            locking.push(tenant.0);
-            taking.push(i64::try_from(messages.len()).unwrap_or(i64::MAX));
         }
         sqlx::query_as(statement)
-            .bind(locking)
-            .bind(taking)
-            .bind(ids)
+            .bind(asked)
+            .bind(asked_rows)
             .bind(tenants)
             .bind(numbers)
+            .bind(ids)
             .bind(payloads)
             .fetch_all(&mut self.connection)
             .await

@@ -139,7 +139,7 @@ impl Lane {
             && self.in_commit == 0
             && !self.locked.holds(now)
             && !self.unwritable.holds(now)
-            && !self.buffer.is_empty()
+            && self.is_waiting()
     }
 
     /// Takes what its workers may put into a commit: what has waited longest.
@@ -161,6 +161,11 @@ impl Lane {
         self.in_commit = messages.len();
         self.busy = allowance.runs(self.workers, messages.len());
         messages
+    }
+
+    /// Whether messages wait for a worker.
+    pub(crate) fn is_waiting(&self) -> bool {
+        !self.buffer.is_empty()
     }
 
     /// Whether its table could not be written for long enough that waiting messages had better wait in the queue.

@@ -67,6 +67,8 @@ pub(super) struct Lanes {
     /// Counts the channel's lives: what belongs to an earlier one means nothing any more.
     pub(super) generation: u64,
     pub(super) outage: Backoff,
+    /// Until when quiet tenants beside a full queue are counted on.
+    pub(super) company_until: Option<Instant>,
     /// How many consumers may still be replaced for another prefetch before the next tick.
     pub(super) resizes_left: usize,
     actions: Vec<Action>,
@@ -86,6 +88,7 @@ impl Lanes {
             recent: Vec::new(),
             generation: 0,
             outage: OUTAGE,
+            company_until: None,
             resizes_left: RESIZES_MAX,
             actions: Vec::new(),
         }

@@ -1,5 +1,7 @@
 //! What a shard's lanes store: filling commits, and what follows from their outcomes. Pure.
 
+use std::time::Duration;
+
 use common::id::TenantId;
 use tracing::{info, warn};
 
@@ -9,6 +11,9 @@ use crate::{
     delivery::Letter,
     lane::State,
 };
+
+/// How long a shard counts on quiet tenants that shared a commit with a full queue to come again.
+const COMPANY: Duration = Duration::from_secs(1);
 
 impl Lanes {
     /// Fills a commit, if there is something to store: the lane that waits longest first. Only while none is under
@@ -43,9 +48,11 @@ impl Lanes {
             workers += lane.workers;
             chosen.push(tenant);
         }
-        let mut allowance = self.limits.allowance(chosen.len(), workers);
+        let company = self.company_until.is_some_and(|until| now.instant < until);
+        let mut allowance = self.limits.allowance(chosen.len(), workers, company);
         let mut portions = Vec::with_capacity(chosen.len());
         let mut left = Vec::new();
+        let (mut quiet, mut full) = (false, false);
         for tenant in chosen {
             let Some(lane) = self.lanes.get_mut(&tenant) else {
                 continue;
@@ -56,10 +63,17 @@ impl Lanes {
                 continue;
             }
             let messages = lane.take(&mut allowance);
+            match lane.is_waiting() {
+                true => full = true,
+                false => quiet = true,
+            }
             self.tell(tenant);
             // One that used up all it was given has more to come, and gets it at once.
             self.resize(tenant, now);
             portions.push(Portion { tenant, messages });
+        }
+        if quiet && full {
+            self.company_until = Some(now.instant + COMPANY);
         }
         // They were first, and stay first.
         for tenant in left.into_iter().rev() {

@@ -28,6 +28,22 @@ fn workers_are_the_runs_in_flight_and_a_change_shows_in_the_next_commit() {
 }
 
 #[test]
+fn a_full_queue_is_stored_in_shorter_runs_while_quiet_tenants_wait_beside_it() {
+    let mut house = House::new();
+    house.running(1, 1);
+    house.running(2, 1);
+    house.deliver(1, &["1"; 40]);
+    house.deliver(2, &["1"]);
+    let commit = house.commit().unwrap();
+    house.settle(commit, settled, false);
+    let commit = house.commit().unwrap();
+    assert_eq!(commit.portions[0].messages.len(), 1);
+    house.settle(commit, settled, false);
+    house.pass(Duration::from_secs(1));
+    assert_eq!(house.commit().unwrap().portions[0].messages.len(), 4);
+}
+
+#[test]
 fn a_pause_finishes_what_workers_took_and_gives_back_the_rest() {
     let mut house = House::new();
     house.running(1, 1);
