@@ -79,3 +79,23 @@ async fn one_worker_keeps_the_order_of_the_queue() {
     .unwrap();
     assert!(numbers.is_sorted(), "stored out of order");
 }
+
+#[tokio::test]
+async fn lanes_that_want_more_all_at_once_all_get_it() {
+    let mut stack = Stack::start(Options {
+        daemons: 0,
+        daemon_env: vec![("JALUR_INGEST__SHARDS", "1".into())],
+        ..Options::default()
+    })
+    .await;
+    let mut tenants = Vec::new();
+    for number in 0..40 {
+        tenants.push(stack.tenant(&format!("tenant {number}")).await);
+    }
+    let mut publisher = Publisher::new(stack.amqp_url());
+    publisher.send(&tenants, 300 * tenants.len(), 64).await.unwrap();
+    stack.add_daemon().await;
+    for tenant in tenants {
+        stack.stored(tenant, 300).await;
+    }
+}

@@ -171,8 +171,11 @@ impl Wire {
 
     fn answered(&mut self, answer: Answer) -> Option<Event> {
         match answer {
-            // The consumer's own end says the rest.
-            Answer::Cancelled(Ok(())) => None,
+            // The consumer's own end says the rest. But a subscription may have waited for this to be over.
+            Answer::Cancelled(Ok(())) => {
+                self.start_subscriptions();
+                None
+            }
             Answer::Cancelled(Err(error)) => Some(Event::Lost(error.to_string())),
             Answer::Consumer(tenant, consumer, probe) => {
                 self.probes.extend(probe);
