@@ -88,10 +88,7 @@ async fn lanes_that_want_more_all_at_once_all_get_it() {
         ..Options::default()
     })
     .await;
-    let mut tenants = Vec::new();
-    for number in 0..40 {
-        tenants.push(stack.tenant(&format!("tenant {number}")).await);
-    }
+    let tenants = stack.tenants(40).await;
     let mut publisher = Publisher::new(stack.amqp_url());
     publisher.send(&tenants, 300 * tenants.len(), 64).await.unwrap();
     stack.add_daemon().await;

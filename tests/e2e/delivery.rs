@@ -15,10 +15,7 @@ async fn every_message_is_read_exactly_once_while_five_tenants_are_written() {
         ..Options::default()
     })
     .await;
-    let mut tenants = Vec::new();
-    for number in 0..5 {
-        tenants.push(stack.tenant(&format!("tenant {number}")).await);
-    }
+    let tenants = stack.tenants(5).await;
     let mut publisher = Publisher::new(stack.amqp_url());
     let sending = publisher.send(&tenants, 20_000, 256);
     let reading = futures::future::try_join_all(tenants.iter().map(|&tenant| {

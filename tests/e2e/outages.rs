@@ -18,14 +18,6 @@ const SHARDS: usize = 2;
 /// Longer than a lane is tried as one of many, and than its messages stay here.
 const LOCKED: Duration = Duration::from_secs(20);
 
-async fn tenants(stack: &Stack, count: usize) -> Vec<TenantId> {
-    let mut tenants = Vec::new();
-    for number in 0..count {
-        tenants.push(stack.tenant(&format!("tenant {number}")).await);
-    }
-    tenants
-}
-
 async fn no_dead_letters(stack: &Stack, tenant: TenantId) {
     let (dead, _) = stack.queue(&tenant.dead_letter_queue()).await.unwrap();
     assert_eq!(dead, 0, "of tenant {tenant}");
@@ -43,7 +35,7 @@ async fn a_daemon_killed_ten_times_stores_each_message_once_or_dead_letters_it()
     const KILLS: usize = 10;
     const WINDOWS: usize = 100;
     let stack = Stack::start(Options::default()).await;
-    let tenants = tenants(&stack, 5).await;
+    let tenants = stack.tenants(5).await;
     let each = MESSAGES / tenants.len();
 
     let (amqp_url, to) = (stack.amqp_url().to_owned(), tenants.clone());
@@ -103,7 +95,7 @@ async fn a_minute_without_postgresql_holds_everything_and_dead_letters_nothing()
     let Some(stack) = Stack::start_alone("a minute without PostgreSQL", options).await else {
         return;
     };
-    let tenants = tenants(&stack, 3).await;
+    let tenants = stack.tenants(3).await;
     let (amqp_url, to) = (stack.amqp_url().to_owned(), tenants.clone());
     let sending = tokio::spawn(async move { Publisher::new(&amqp_url).send(&to, 60_000, 256).await });
     stack.stored(tenants[0], 500).await;
@@ -147,7 +139,7 @@ async fn a_minute_without_postgresql_holds_everything_and_dead_letters_nothing()
 #[tokio::test]
 async fn a_tenant_whose_table_is_locked_waits_alone() {
     let stack = Stack::start(Options::default()).await;
-    let tenants = tenants(&stack, 3).await;
+    let tenants = stack.tenants(3).await;
     let [locked, others @ ..] = tenants.as_slice() else {
         return;
     };

@@ -2,7 +2,6 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use common::id::TenantId;
 use serde_json::json;
 use tests::load::{Publisher, Reader};
 
@@ -28,10 +27,7 @@ async fn nothing_is_lost_when(restarted: Restarted) {
         _ => Some(Stack::start(Options::default()).await),
     };
     let Some(stack) = stack else { return };
-    let mut tenants: Vec<TenantId> = Vec::new();
-    for number in 0..3 {
-        tenants.push(stack.tenant(&format!("tenant {number}")).await);
-    }
+    let tenants = stack.tenants(3).await;
     let amqp_url = stack.amqp_url().to_owned();
     let to = tenants.clone();
     let sending = tokio::spawn(async move { Publisher::new(&amqp_url).send(&to, MESSAGES, 256).await });

@@ -126,6 +126,15 @@ impl Stack {
         tenant["id"].as_str().unwrap().parse().unwrap()
     }
 
+    /// Creates so many active tenants.
+    pub(crate) async fn tenants(&self, count: usize) -> Vec<TenantId> {
+        let mut tenants = Vec::new();
+        for number in 0..count {
+            tenants.push(self.tenant(&format!("tenant {number}")).await);
+        }
+        tenants
+    }
+
     /// A queue's messages and consumers, as the broker says; `None` if there is no such queue.
     pub(crate) async fn queue(&self, name: &str) -> Option<(u32, u32)> {
         let (_connection, channel) = self.amqp().await;
