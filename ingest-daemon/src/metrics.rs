@@ -34,6 +34,7 @@ pub(crate) struct Instruments {
     batch_messages: Histogram<f64>,
     commit_duration: Histogram<f64>,
     latency: Histogram<f64>,
+    restarts: Counter<u64>,
 }
 
 impl Instruments {
@@ -77,6 +78,10 @@ impl Instruments {
                 .u64_counter("jalur_messages")
                 .with_description("Messages by what became of them")
                 .build(),
+            restarts: meter
+                .u64_counter("jalur_lane_restarts")
+                .with_description("Lanes restarted since messages waited and none was delivered")
+                .build(),
             batch_messages: histogram(
                 "jalur_batch_messages",
                 "Messages of one commit",
@@ -119,6 +124,11 @@ impl Instruments {
     /// A message was dead-lettered.
     pub(crate) fn dead_lettered(&self) {
         self.count("dead_lettered", 1);
+    }
+
+    /// A lane was restarted.
+    pub(crate) fn restarted(&self) {
+        self.restarts.add(1, &[]);
     }
 
     /// A message was refused, and will be tried again.

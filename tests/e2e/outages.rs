@@ -5,7 +5,11 @@ use std::{collections::BTreeSet, time::Duration};
 use common::id::TenantId;
 use futures::future::try_join_all;
 use lapin::BasicProperties;
-use tests::load::{Publisher, Reader};
+use serde_json::json;
+use tests::{
+    Proxy,
+    load::{Publisher, Reader},
+};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
@@ -147,10 +151,7 @@ async fn a_tenant_whose_table_is_locked_waits_alone() {
     let mut sent = publisher.send(&tenants, 300, 256).await.unwrap();
     stack.stored(*locked, 100).await;
 
-    let mut transaction = stack.pool().begin().await.unwrap();
-    let table = format!("messages_{}", locked.0.simple());
-    let lock = sqlx::AssertSqlSafe(format!("lock table {table} in access exclusive mode"));
-    sqlx::query(lock).execute(&mut *transaction).await.unwrap();
+    let transaction = stack.lock_table(*locked).await;
     let end = Instant::now() + LOCKED;
     let mut stored = 100;
     while Instant::now() < end {
@@ -180,4 +181,44 @@ async fn a_tenant_whose_table_is_locked_waits_alone() {
         "one line for the change"
     );
     assert_eq!(said(&stack, "table can be written again"), 1);
+}
+
+#[tokio::test]
+async fn a_shard_whose_channel_does_not_answer_gives_its_deliveries_back() {
+    const MESSAGES: u32 = 10;
+    let options = Options {
+        daemons: 0,
+        ..Options::default()
+    };
+    let mut stack = Stack::start(options).await;
+    let proxy = Proxy::start(stack.amqp_url(), Duration::ZERO).await.unwrap();
+    // The connection is to outlive the silence.
+    stack.configure_daemons("JALUR_RABBITMQ__URL", format!("{}?heartbeat=60", proxy.url()));
+    stack.add_daemon().await;
+    let tenant = stack.tenant("held").await;
+    let lock = stack.lock_table(tenant).await;
+    let mut publisher = Publisher::new(stack.amqp_url());
+    let sent = publisher.send(&[tenant], MESSAGES as usize, 256).await.unwrap();
+    let waiting = async || stack.queue(&tenant.queue()).await.unwrap().0;
+    eventually("the daemon has them", async || waiting().await == 0).await;
+
+    proxy.stand_still();
+    let (path, admin) = (format!("/api/tenants/{tenant}"), stack.admin());
+    let (status, answer) = stack.patch(&path, &admin, &json!({ "status": "paused" })).await;
+    assert_eq!(status, 200, "{answer}");
+    eventually("the shard gives the channel up", async || {
+        said(&stack, "a shard lost its channel") == 1
+    })
+    .await;
+    proxy.go_on();
+    eventually("they are back", async || waiting().await == MESSAGES).await;
+
+    lock.rollback().await.unwrap();
+    let (status, answer) = stack.patch(&path, &admin, &json!({ "status": "active" })).await;
+    assert_eq!(status, 200, "{answer}");
+    stack.stored(tenant, MESSAGES.into()).await;
+    Reader::new(&stack.rest(), tenant)
+        .expect(&sent[&tenant])
+        .await
+        .unwrap();
 }

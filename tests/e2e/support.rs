@@ -1,13 +1,13 @@
 //! What these tests ask of a stack, in one call each. A failure of the harness fails the test.
 
-use std::{process::Output, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, process::Output, sync::Arc, time::Duration};
 
 use common::id::TenantId;
 use control_plane::identity::Role;
 use lapin::{Channel, Connection, options::QueueDeclareOptions, types::FieldTable};
 use reqwest::Method;
 use serde_json::{Value, json};
-use sqlx::PgPool;
+use sqlx::{PgPool, Postgres, Transaction};
 pub(crate) use tests::Options;
 use tests::{Answer, Environment, Member, Rest, usage};
 use uuid::Uuid;
@@ -171,9 +171,40 @@ impl Stack {
         eventually("messages are stored", async || self.count(tenant).await >= count).await;
     }
 
+    /// A variable of the daemons that are added from now on.
+    pub(crate) fn configure_daemons(&mut self, name: &'static str, value: String) {
+        self.0.configure_daemons(name, value);
+    }
+
+    /// Locks a tenant's partition until the transaction ends.
+    pub(crate) async fn lock_table(&self, tenant: TenantId) -> Transaction<'_, Postgres> {
+        let mut transaction = self.pool().begin().await.unwrap();
+        let table = format!("messages_{}", tenant.0.simple());
+        let lock = sqlx::AssertSqlSafe(format!("lock table {table} in access exclusive mode"));
+        sqlx::query(lock).execute(&mut *transaction).await.unwrap();
+        transaction
+    }
+
     /// Starts one more daemon, and waits until it is ready.
     pub(crate) async fn add_daemon(&mut self) {
         self.0.add_daemon().await.unwrap();
+    }
+
+    /// The program of that name: `control-plane-1`, `ingest-daemon-1` and so on.
+    pub(crate) fn member(&self, name: &str) -> &Member {
+        self.0.member(name).unwrap()
+    }
+
+    /// What a tenant's consumers are: each daemon and its workers.
+    pub(crate) async fn consumers(&self, tenant: TenantId) -> BTreeMap<String, u64> {
+        let (status, tenant) = self.get(&format!("/api/tenants/{tenant}"), &self.admin()).await;
+        assert_eq!(status, 200, "{tenant}");
+        let consumers = tenant["runtime"]["consumers"].as_array().unwrap().iter();
+        let consumer = |consumer: &Value| {
+            let daemon = consumer["daemon"].as_str().unwrap().to_owned();
+            (daemon, consumer["workers"].as_u64().unwrap())
+        };
+        consumers.map(consumer).collect()
     }
 
     pub(crate) fn daemon(&self) -> &Member {

@@ -4,7 +4,7 @@
 //!   or a test's own, to be killed and started again.
 //! - [`Stack`]: one test's database, vhost, control planes and daemons. [`Member`] is one of its processes.
 //! - [`Rest`]: a client that only reports. [`eventually()`]: waits for a condition. [`load`]: many messages.
-//!   [`usage`]: what a process uses.
+//!   [`usage`]: what a process uses. [`Proxy`]: a slow way to a server.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -30,6 +30,7 @@
 mod environment;
 mod eventually;
 pub mod load;
+mod proxy;
 mod rest;
 mod stack;
 pub mod usage;
@@ -37,6 +38,7 @@ pub mod usage;
 pub use self::{
     environment::Environment,
     eventually::eventually,
+    proxy::Proxy,
     rest::{Answer, Rest},
     stack::{Member, Options, Stack},
 };

@@ -50,6 +50,7 @@ impl Error {
 #[derive(Debug)]
 pub struct Link {
     connection: lapin::Connection,
+    given_up: CancellationToken,
     lost: CancellationToken,
 }
 
@@ -57,6 +58,11 @@ impl Link {
     /// Opens a channel.
     pub async fn channel(&self) -> Result<Channel, Error> {
         within(self.connection.create_channel()).await
+    }
+
+    /// Asks for another connection: on this one the broker does not do what it is asked.
+    pub fn give_up(&self) {
+        self.given_up.cancel();
     }
 
     /// Completes when the connection is gone, and with it every channel and unacknowledged delivery.

@@ -40,6 +40,7 @@ impl Supervisor {
             let mut events = connection.events_listener().boxed();
             let link = Arc::new(Link {
                 connection,
+                given_up: CancellationToken::new(),
                 lost: CancellationToken::new(),
             });
             self.link.send_replace(Some(Arc::clone(&link)));
@@ -47,6 +48,7 @@ impl Supervisor {
             while link.connection.status().connected() {
                 tokio::select! {
                     () = stop.cancelled() => break,
+                    () = link.given_up.cancelled() => break,
                     event = events.next() => match event {
                         // A channel's error is its user's business, who asked for what was refused.
                         Some(lapin::Event::Error(error)) if error.is_amqp_soft_error() => {
@@ -63,11 +65,12 @@ impl Supervisor {
 
             self.link.send_replace(None);
             link.lost.cancel();
-            if stop.is_cancelled() {
-                // What is not closed in time is closed by the process's end.
-                let _ = within(link.connection.close(200, "stopping".into())).await;
-            } else {
+            if !stop.is_cancelled() {
                 warn!(connection = self.name, "lost the connection to RabbitMQ");
+            }
+            if link.connection.status().connected() {
+                // What is not closed in time is closed by its last user's end, and the process's at the latest.
+                let _ = within(link.connection.close(200, "stopping".into())).await;
             }
         }
     }

@@ -27,6 +27,7 @@ use lapin::{
     },
     types::FieldTable,
 };
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::{delivery::Delivery, settle::Ack};
@@ -47,6 +48,8 @@ pub(crate) enum Event {
     Delivered(TenantId, Vec<Delivery>),
     /// The tenant's consumer is gone, cancelled by us or by the broker; nothing more comes from it.
     Ended(TenantId),
+    /// So many messages wait in the tenant's queue.
+    Waiting(TenantId, u32),
     /// The channel is gone, and with it every consumer and unacknowledged delivery.
     Lost(String),
 }
@@ -65,13 +68,10 @@ pub(crate) struct Wire {
     probes: Vec<Channel>,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a handful at a time, each in a boxed future already"
-)]
 enum Answer {
     Consumer(TenantId, Result<Consumer, Failure>, Option<Channel>),
     Cancelled(Result<(), Error>),
+    Waiting(TenantId, Option<(Channel, u32)>),
 }
 
 enum Failure {
@@ -121,6 +121,13 @@ impl Wire {
         );
     }
 
+    /// Asks how many messages wait in the tenant's queue. Answered by [`Event::Waiting`], if it can be.
+    pub(crate) fn look(&mut self, tenant: TenantId) {
+        let (link, probe) = (Arc::clone(&self.link), self.probes.pop());
+        self.requests
+            .push(async move { Answer::Waiting(tenant, probed(&link, probe, tenant).await.ok()) }.boxed());
+    }
+
     /// Acknowledges. The frame is queued when the future is first polled, in the order of calls; that it could not be
     /// sent shows as the loss of the channel, so nobody waits for it.
     pub(crate) fn ack(&self, ack: Ack) {
@@ -139,10 +146,14 @@ impl Wire {
         let _ = self.channel.basic_nack(tag, options).now_or_never();
     }
 
-    /// Closes the channel, after everything that was queued on it.
+    /// Closes the channel, after everything that was queued on it. Only then is every delivery that was not
+    /// acknowledged back in its queue; where the channel cannot be closed the whole connection is given up for that.
     pub(crate) async fn close(self) {
-        // Where that fails the connection's end does it.
-        let _ = within(self.channel.close(200, "done".into())).await;
+        // Any other error says that it is closed.
+        if let Err(error @ Error::Timeout) = within(self.channel.close(200, "done".into())).await {
+            warn!(%error, "a channel could not be closed; giving up its connection");
+            self.link.give_up();
+        }
     }
 
     /// What happens next. Dropping the future loses nothing.
@@ -170,16 +181,16 @@ impl Wire {
     }
 
     fn answered(&mut self, answer: Answer) -> Option<Event> {
-        match answer {
-            // The consumer's own end says the rest. But a subscription may have waited for this to be over.
-            Answer::Cancelled(Ok(())) => {
-                self.start_subscriptions();
-                None
-            }
+        let event = match answer {
+            // The consumer's own end says the rest.
+            Answer::Cancelled(Ok(())) => None,
             Answer::Cancelled(Err(error)) => Some(Event::Lost(error.to_string())),
+            Answer::Waiting(tenant, answer) => answer.map(|(probe, waiting)| {
+                self.probes.push(probe);
+                Event::Waiting(tenant, waiting)
+            }),
             Answer::Consumer(tenant, consumer, probe) => {
                 self.probes.extend(probe);
-                self.start_subscriptions();
                 Some(match consumer {
                     Ok(consumer) => {
                         self.consumer_tags.insert(tenant, consumer.tag().to_string());
@@ -190,7 +201,10 @@ impl Wire {
                     Err(Failure::Channel(error)) => Event::Lost(error.to_string()),
                 })
             }
-        }
+        };
+        // Whatever it was that was answered: a subscription may have waited for it to be over.
+        self.start_subscriptions();
+        event
     }
 
     fn start_subscriptions(&mut self) {
@@ -202,7 +216,7 @@ impl Wire {
             self.requests.push(
                 async move {
                     let (consumer, probe) = match probed(&link, probe, tenant).await {
-                        Ok(probe) => (consume(&channel, tenant, &tag, prefetch).await, Some(probe)),
+                        Ok((probe, _)) => (consume(&channel, tenant, &tag, prefetch).await, Some(probe)),
                         Err(error) => (Err(Failure::Probe(error)), None),
                     };
                     Answer::Consumer(tenant, consumer, probe)
@@ -213,8 +227,8 @@ impl Wire {
     }
 }
 
-/// Answers the probe's channel if the tenant's queue is there.
-async fn probed(link: &Link, probe: Option<Channel>, tenant: TenantId) -> Result<Channel, Error> {
+/// Answers the probe's channel, and how many messages wait, if the tenant's queue is there.
+async fn probed(link: &Link, probe: Option<Channel>, tenant: TenantId) -> Result<(Channel, u32), Error> {
     let probe = match probe {
         Some(probe) => probe,
         None => link.channel().await?,
@@ -224,8 +238,8 @@ async fn probed(link: &Link, probe: Option<Channel>, tenant: TenantId) -> Result
         passive: true,
         ..QueueDeclareOptions::default()
     };
-    within(probe.queue_declare(tenant.queue().into(), options, FieldTable::default())).await?;
-    Ok(probe)
+    let queue = within(probe.queue_declare(tenant.queue().into(), options, FieldTable::default())).await?;
+    Ok((probe, queue.message_count()))
 }
 
 async fn consume(channel: &Channel, tenant: TenantId, tag: &str, prefetch: u16) -> Result<Consumer, Failure> {

@@ -68,6 +68,12 @@ pub(crate) struct Lane {
     pub(crate) held: usize,
     /// Since when nothing has been settled although something is held.
     pub(crate) stuck_since: Instant,
+    /// Since when nothing has come from its consumer.
+    pub(crate) silent_since: Instant,
+    /// What is known of that silence.
+    pub(crate) health: Health,
+    /// When to look at that next.
+    pub(crate) look_at: Instant,
     /// Its counter is locked.
     pub(crate) locked: Backoff,
     /// Its table cannot be written.
@@ -82,6 +88,19 @@ pub(crate) struct Lane {
     pub(crate) queued: bool,
     /// What was last told of it.
     pub(crate) told: Option<Observed>,
+}
+
+/// What is known of a lane that has nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Nothing is wrong.
+    Well,
+    /// Its queue was not empty.
+    Doubted,
+    /// It was restarted, and nothing has come since.
+    Restarted,
+    /// The same, and its queue was not empty.
+    DoubtedAgain,
 }
 
 impl Lane {
@@ -101,6 +120,9 @@ impl Lane {
             busy: 0,
             held: 0,
             stuck_since: now,
+            silent_since: now,
+            health: Health::Well,
+            look_at: now,
             locked: BUSY,
             unwritable: UNWRITABLE,
             unavailable: UNAVAILABLE,
@@ -171,6 +193,15 @@ impl Lane {
     /// Whether its table could not be written for long enough that waiting messages had better wait in the queue.
     pub(crate) fn long_held(&self) -> bool {
         self.unwritable.failures() >= LONG_HELD_FAILURES
+    }
+
+    /// Whether something it holds is not settled for another reason than that its turn has not come.
+    pub(crate) fn is_held(&self) -> bool {
+        self.suspect
+            || self.publishing > 0
+            || self.locked.failing()
+            || self.unwritable.failing()
+            || self.unpublished.failing()
     }
 
     /// So many of its deliveries are settled.

@@ -8,7 +8,7 @@ use tracing::warn;
 use super::lanes::{Lanes, Now};
 use crate::{
     delivery::Delivery,
-    lane::{Event, HELD, State, worth_changing},
+    lane::{Event, HELD, Health, State, worth_changing},
 };
 
 /// A lane that settles nothing for this long gives its messages back: well before the broker's `consumer_timeout`,
@@ -24,6 +24,7 @@ impl Lanes {
     pub(super) fn subscribed(&mut self, tenant: TenantId, now: Now) {
         if let Some(lane) = self.lanes.get_mut(&tenant) {
             lane.unavailable.reset();
+            lane.silent_since = now.instant;
         }
         self.on(tenant, Event::Subscribed, now);
     }
@@ -74,6 +75,7 @@ impl Lanes {
             lane.stuck_since = now.instant;
         }
         lane.held += deliveries.len();
+        (lane.silent_since, lane.health) = (now.instant, Health::Well);
         for delivery in deliveries {
             lane.traffic.came(delivery.body.len());
             match delivery.decode(tenant, self.message_bytes_max, now.time) {
@@ -100,6 +102,7 @@ impl Lanes {
     /// What is to be done now and then.
     pub(super) fn tick(&mut self, now: Now) {
         self.ack_around();
+        self.look_at_the_silent(now);
         self.resizes_left = RESIZES_MAX;
         for tenant in self.lanes.keys().copied().collect::<Vec<_>>() {
             self.look_after(tenant, now);

@@ -36,6 +36,12 @@ pub(super) enum Action {
     Publish(TenantId, Box<Letter>),
     /// Tell what a lane does.
     Tell(TenantId, Observed),
+    /// Look how many messages wait in a lane's queue.
+    Look(TenantId),
+    /// Count that a lane was restarted.
+    Restarted,
+    /// Give the channel up.
+    GiveUp(String),
 }
 
 /// A moment, and the luck that comes with it.
@@ -61,9 +67,9 @@ pub(super) struct Lanes {
     pub(super) ready: VecDeque<TenantId>,
     /// When to look at a lane again. At most one entry per pause that a lane is in.
     pub(super) timers: BTreeSet<(Instant, TenantId)>,
+    /// When to see whether a lane gets what its queue has: an entry a lane, and what is left of lanes that ended.
+    pub(super) looks: BTreeSet<(Instant, TenantId)>,
     pub(super) watermark: Watermark,
-    /// What was settled lately, as ranges of tags by tenant: some of it waits behind a gap.
-    pub(super) recent: Vec<(TenantId, u64, u64)>,
     /// Counts the channel's lives: what belongs to an earlier one means nothing any more.
     pub(super) generation: u64,
     pub(super) outage: Backoff,
@@ -84,8 +90,8 @@ impl Lanes {
             lanes: HashMap::new(),
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
+            looks: BTreeSet::new(),
             watermark: Watermark::default(),
-            recent: Vec::new(),
             generation: 0,
             outage: OUTAGE,
             company_until: None,
@@ -120,8 +126,12 @@ impl Lanes {
 
     /// A lane is to run, or to run otherwise.
     pub(super) fn run(&mut self, tenant: TenantId, workers: usize, revision: i64, now: Now) {
+        let new = !self.lanes.contains_key(&tenant);
         let lane = self.lanes.entry(tenant).or_insert_with(|| Lane::new(now.instant));
         (lane.workers, lane.revision) = (workers, revision);
+        if new {
+            self.look_later(tenant, now.instant);
+        }
         self.timers.insert((now.instant, tenant));
         self.on(tenant, Event::Run, now);
     }
@@ -148,7 +158,6 @@ impl Lanes {
     pub(super) fn lost(&mut self, now: Now) {
         self.generation += 1;
         self.watermark = Watermark::default();
-        self.recent.clear();
         self.ready.clear();
         self.timers.clear();
         // What was to be done on the channel is not to be done any more; what was to be told still is.

@@ -6,6 +6,7 @@
 mod acks;
 mod consuming;
 mod lanes;
+mod liveness;
 mod storing;
 mod task;
 #[cfg(test)]

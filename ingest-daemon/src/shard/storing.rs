@@ -145,7 +145,7 @@ impl Lanes {
         }
         let draining = lane.state == State::Draining;
         for message in settled.stored {
-            self.settle(tenant, message.tag);
+            self.watermark.settle(message.tag);
         }
         for at in wake_at {
             self.wake_at(at, tenant);
@@ -173,7 +173,7 @@ impl Lanes {
             Ok(()) => {
                 lane.unpublished.reset();
                 lane.settle(1, now.instant);
-                self.settle(tenant, letter.tag);
+                self.watermark.settle(letter.tag);
                 self.advance();
             }
             Err(error) => {

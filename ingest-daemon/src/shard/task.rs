@@ -98,10 +98,17 @@ impl Shard {
 
     /// Runs until every [`Handle`](super::Handle) is dropped and every lane has ended.
     pub(crate) async fn run(mut self) {
-        while let Some(wire) = self.open().await {
-            if let Some(why) = self.serve(wire).await {
-                warn!(why, "a shard lost its channel; starting its lanes again");
-                self.lanes.lost(now());
+        while let Some(mut wire) = self.open().await {
+            let lost = self.serve(&mut wire).await;
+            match lost {
+                None => wire.close().await,
+                Some(why) => {
+                    warn!(why, "a shard lost its channel; starting its lanes again");
+                    self.lanes.lost(now());
+                    // It may still be there, and with it deliveries that nobody will acknowledge. The lanes need not
+                    // wait for its end.
+                    tokio::spawn(wire.close());
+                }
             }
         }
     }
@@ -141,7 +148,7 @@ impl Shard {
     }
 
     /// Runs the lanes on a channel, and answers why that is lost; nothing if the shard is done.
-    async fn serve(&mut self, mut wire: Wire) -> Option<String> {
+    async fn serve(&mut self, wire: &mut Wire) -> Option<String> {
         let mut publishing = Publishing::new();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -159,10 +166,11 @@ impl Shard {
                 self.committer.start(commit);
             }
             for action in self.lanes.take_actions() {
-                self.perform(action, &mut wire, &mut publishing);
+                if let Some(why) = self.perform(action, wire, &mut publishing) {
+                    return Some(why);
+                }
             }
             if self.done() {
-                wire.close().await;
                 return None;
             }
             let due = self.lanes.next_due(Instant::now());
@@ -202,6 +210,7 @@ impl Shard {
                 self.lanes.subscribed(tenant, now());
             }
             Event::Unavailable(tenant, error) => self.lanes.unavailable(tenant, &error.to_string(), now()),
+            Event::Waiting(tenant, waiting) => self.lanes.looked(tenant, waiting, now()),
             Event::Ended(tenant) => self.lanes.ended(tenant, now()),
             Event::Lost(why) => return Err(why),
         }
@@ -223,12 +232,16 @@ impl Shard {
         }
     }
 
-    fn perform(&self, action: Action, wire: &mut Wire, publishing: &mut Publishing) {
+    /// Answers why the channel is to be given up, if it is.
+    fn perform(&self, action: Action, wire: &mut Wire, publishing: &mut Publishing) -> Option<String> {
         match action {
             Action::Subscribe(tenant, prefetch) => wire.subscribe(tenant, prefetch),
             Action::Cancel(tenant) => wire.cancel(tenant),
             Action::Ack(ack) => wire.ack(ack),
             Action::GiveBack(tag) => wire.give_back(tag),
+            Action::Look(tenant) => wire.look(tenant),
+            Action::Restarted => self.options.instruments.restarted(),
+            Action::GiveUp(why) => return Some(why),
             Action::Tell(tenant, observed) => self.options.board.set(tenant, observed),
             Action::Publish(tenant, letter) => {
                 let publisher = Arc::clone(&self.options.publisher);
@@ -241,6 +254,7 @@ impl Shard {
                 );
             }
         }
+        None
     }
 }
 

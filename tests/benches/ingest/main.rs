@@ -17,7 +17,6 @@ mod pages;
 mod peers;
 mod plan;
 mod probe;
-mod proxy;
 mod report;
 mod series;
 mod spread;

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use common::id::TenantId;
 use serde_json::json;
-use tests::{Options, Stack};
+use tests::{Options, Proxy, Stack};
 
 use crate::{
     ground::Ground,
     plan::Plan,
-    proxy,
     report::Report,
     series::{Series, rate},
 };
@@ -23,8 +22,8 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
         ..Options::default()
     };
     let mut stack = Stack::start(options).await?;
-    let url = proxy::start(stack.database_url(), DELAY).await?;
-    stack.configure_daemons("JALUR_DATABASE__URL", url);
+    let proxy = Proxy::start(stack.database_url(), DELAY).await?;
+    stack.configure_daemons("JALUR_DATABASE__URL", proxy.url().to_owned());
     stack.add_daemon().await?;
     let ground = Ground::with(stack).await?;
     let mut all = [1, 2, 4].map(|workers| (workers, Series::default()));

@@ -38,6 +38,9 @@ pub(super) struct House {
     pub(super) asked: Vec<TenantId>,
     pub(super) letters: Vec<(TenantId, Box<Letter>)>,
     pub(super) told: Vec<(TenantId, Observed)>,
+    pub(super) looks: Vec<TenantId>,
+    pub(super) restarts: usize,
+    pub(super) given_up: bool,
 }
 
 pub(super) fn tenant(n: usize) -> TenantId {
@@ -63,6 +66,9 @@ impl House {
             asked: Vec::new(),
             letters: Vec::new(),
             told: Vec::new(),
+            looks: Vec::new(),
+            restarts: 0,
+            given_up: false,
         }
     }
 
@@ -99,6 +105,22 @@ impl House {
             }
         }
         self.perform();
+    }
+
+    /// Seconds pass with a tick each, and every queue that is looked at has so many messages.
+    pub(super) fn seconds(&mut self, seconds: u32, waiting: u32) {
+        for _ in 0..seconds {
+            self.pass(Duration::from_secs(1));
+            self.lanes.tick(self.now());
+            self.perform();
+            for tenant in std::mem::take(&mut self.looks) {
+                self.lanes.looked(tenant, waiting, self.now());
+            }
+            self.perform();
+            self.answer();
+            self.pass(Duration::ZERO);
+            self.answer();
+        }
     }
 
     pub(super) fn deliver(&mut self, n: usize, bodies: &[&str]) {
@@ -150,6 +172,9 @@ impl House {
                     self.back.insert(tag);
                 }
                 Action::Publish(tenant, letter) => self.letters.push((tenant, letter)),
+                Action::Look(tenant) => self.looks.push(tenant),
+                Action::Restarted => self.restarts += 1,
+                Action::GiveUp(_) => self.given_up = true,
                 Action::Tell(tenant, observed) => self.told.push((tenant, observed)),
             }
         }

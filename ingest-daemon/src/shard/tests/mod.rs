@@ -221,6 +221,43 @@ fn what_cannot_be_settled_for_long_goes_back_before_the_broker_minds() {
     assert_eq!(house.consumers.len(), 1);
 }
 
+#[test]
+fn a_lane_that_gets_nothing_of_what_waits_is_restarted_and_in_the_end_its_channel_is() {
+    let mut house = House::new();
+    house.running(1, 1);
+    house.seconds(60, 0);
+    assert_eq!(house.restarts, 0, "its queue was empty");
+    house.seconds(11, 5);
+    assert_eq!(house.restarts, 0, "that may have come just now");
+    house.seconds(3, 5);
+    assert_eq!((house.restarts, house.consumers.len()), (1, 1));
+    assert!(
+        house
+            .told
+            .iter()
+            .any(|(_, told)| told.state == Standing::Starting)
+    );
+    assert_eq!(house.last_told().state, Standing::Running);
+    house.seconds(12, 5);
+    assert!(house.restarts == 2 && house.given_up);
+}
+
+#[test]
+fn a_lane_that_gets_something_is_well() {
+    let mut house = House::new();
+    house.running(1, 1);
+    for _ in 0..20 {
+        house.seconds(9, 5);
+        house.deliver(1, &["1"]);
+        let commit = house.commit().unwrap();
+        house.settle(commit, settled, false);
+    }
+    // What is held is not stored, which is another matter.
+    house.deliver(1, &["1"]);
+    house.seconds(60, 5);
+    assert_eq!(house.restarts, 0);
+}
+
 proptest! {
     /// Whatever happens in whatever order: what is acknowledged was stored or is a safe dead letter, nothing is
     /// settled twice, and in the end nothing is left over.
