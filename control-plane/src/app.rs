@@ -56,10 +56,11 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let changes = Changes::new();
     let queues_broker = queues.clone();
     let queues = Queues::new(queues, config.rabbitmq.queue_type);
+    let fleet = Fleet::new(pool.clone(), changes.clone());
     let tenants = Tenants {
         pool: pool.clone(),
         queues: queues.clone(),
-        fleet: Fleet::new(pool.clone(), changes.clone()),
+        fleet: fleet.clone(),
         propagation: instruments.propagation.clone(),
     };
     let publish = Publishing {
@@ -125,7 +126,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         .max_decoding_message_size(message_bytes),
     )
     .add_service(DeadLetterServiceServer::new(DeadLetterApi { dead_letters }))
-    .add_service(FleetServiceServer::new(FleetApi { watch }));
+    .add_service(FleetServiceServer::new(FleetApi { watch, fleet }));
     let (health, health_service) = tonic_health::server::health_reporter();
     for service in [TENANTS, MESSAGES, DEAD_LETTERS, FLEET] {
         health.set_service_status(service, ServingStatus::Serving).await;

@@ -16,6 +16,9 @@ pub(crate) enum Error {
     /// No living tenant has that id.
     #[error("tenant {0} does not exist")]
     NoTenant(TenantId),
+    /// No living daemon has that id.
+    #[error("daemon {0:?} is not alive; GET /api/daemons lists those that are")]
+    NoDaemon(String),
     /// Something is there already.
     #[error("{0}")]
     Exists(String),
@@ -42,7 +45,7 @@ impl Error {
         match self {
             Self::Invalid { .. } => Code::InvalidArgument,
             Self::TooLarge { .. } => Code::ResourceExhausted,
-            Self::NoTenant(_) => Code::NotFound,
+            Self::NoTenant(_) | Self::NoDaemon(_) => Code::NotFound,
             Self::Exists(_) => Code::AlreadyExists,
             Self::Unavailable(_) | Self::Broker(_) => Code::Unavailable,
             Self::Database(error) if is_outage(error) => Code::Unavailable,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::id::TenantId;
 use sqlx::{PgPool, Row as _, postgres::PgRow};
-use tokio::time::Instant;
+use tokio::{sync::watch, time::Instant};
 use tracing::warn;
 
 use super::{
@@ -32,7 +32,7 @@ pub(crate) struct Lanes {
 /// The fleet.
 #[derive(Clone, Debug)]
 pub(crate) struct Fleet {
-    pool: PgPool,
+    pub(super) pool: PgPool,
     changes: Changes,
 }
 
@@ -49,6 +49,26 @@ struct Standing {
     stopping: i64,
 }
 
+/// A wait for lanes to do something.
+pub(super) struct Waiting {
+    deadline: Instant,
+    observed: watch::Receiver<u64>,
+    assigned: watch::Receiver<u64>,
+}
+
+impl Waiting {
+    /// Whether something may have changed; not, once the time is over. Every second at least: `changes` ticks.
+    pub(super) async fn changed(&mut self) -> bool {
+        let change = async {
+            tokio::select! {
+                result = self.observed.changed() => result,
+                result = self.assigned.changed() => result,
+            }
+        };
+        tokio::time::timeout_at(self.deadline, change).await.is_ok()
+    }
+}
+
 impl Fleet {
     pub(crate) fn new(pool: PgPool, changes: Changes) -> Self {
         Self { pool, changes }
@@ -63,7 +83,7 @@ impl Fleet {
 
     /// Waits until a tenant's lanes run, or there is no daemon to run them.
     pub(crate) async fn wait_running(&self, tenant: TenantId, limit: Duration) -> Result<bool, Error> {
-        self.wait(tenant, limit, |standing| {
+        self.wait_standing(tenant, limit, |standing| {
             if standing.daemons == 0 {
                 return Some(false);
             }
@@ -84,7 +104,7 @@ impl Fleet {
             .fetch_optional(&self.pool)
             .await?
             .unwrap_or_default();
-        self.wait(tenant, limit, |standing| {
+        self.wait_standing(tenant, limit, |standing| {
             if standing.daemons == 0 {
                 return Some(false);
             }
@@ -96,35 +116,35 @@ impl Fleet {
 
     /// Waits until no daemon consumes a tenant's queue.
     pub(crate) async fn wait_stopped(&self, tenant: TenantId, limit: Duration) -> Result<bool, Error> {
-        self.wait(tenant, limit, |standing| {
+        self.wait_standing(tenant, limit, |standing| {
             (standing.assigned == 0 && standing.stopping == 0).then_some(true)
         })
         .await
     }
 
-    async fn wait(
+    async fn wait_standing(
         &self,
         tenant: TenantId,
         limit: Duration,
         done: impl Fn(Standing) -> Option<bool>,
     ) -> Result<bool, Error> {
-        let deadline = Instant::now() + limit;
-        let mut observed = self.changes.subscribe(Topic::Observed);
-        let mut assigned = self.changes.subscribe(Topic::Assignments);
+        let mut waiting = self.waiting(limit);
         loop {
             if let Some(answer) = done(self.standing(tenant).await?) {
                 return Ok(answer);
             }
-            // Every second at least: `changes` ticks.
-            let change = async {
-                tokio::select! {
-                    result = observed.changed() => result,
-                    result = assigned.changed() => result,
-                }
-            };
-            if tokio::time::timeout_at(deadline, change).await.is_err() {
+            if !waiting.changed().await {
                 return Ok(false);
             }
+        }
+    }
+
+    /// Begins to wait for what lanes do. Then look, then wait.
+    pub(super) fn waiting(&self, limit: Duration) -> Waiting {
+        Waiting {
+            deadline: Instant::now() + limit,
+            observed: self.changes.subscribe(Topic::Observed),
+            assigned: self.changes.subscribe(Topic::Assignments),
         }
     }
 

@@ -6,6 +6,7 @@
 
 pub(crate) mod assigner;
 pub(crate) mod changes;
+mod daemons;
 mod handle;
 mod members;
 mod solver;
@@ -13,6 +14,7 @@ pub(crate) mod watch;
 
 pub(crate) use self::{
     changes::Changes,
+    daemons::Daemon,
     handle::{Consumer, Fleet},
 };
 

@@ -164,11 +164,7 @@ impl Session<'_> {
             assignments.mark_unchanged();
             self.send_changes().await?;
             let silent = heard + LEASE;
-            let unacknowledged = self
-                .outstanding
-                .values()
-                .next()
-                .map_or(silent, |sent| *sent + ACK_LIMIT);
+            let unacknowledged = self.outstanding.values().next().map(|sent| *sent + ACK_LIMIT);
             tokio::select! {
                 () = self.watch.stop.cancelled() => return Ok(End::Stopping),
                 request = requests.message() => {
@@ -183,7 +179,7 @@ impl Session<'_> {
                 () = tokio::time::sleep_until(silent) => {
                     return Err(Status::deadline_exceeded("no heartbeat came in time; connect again"));
                 }
-                () = tokio::time::sleep_until(unacknowledged) => {
+                () = tokio::time::sleep_until(unacknowledged.unwrap_or(silent)), if unacknowledged.is_some() => {
                     return Err(Status::deadline_exceeded("a response was not acknowledged in time; connect again"));
                 }
             }
@@ -347,11 +343,16 @@ fn tenant(field: &str, text: &str) -> Result<TenantId, Status> {
     crate::tenants::model::parse_id(field, text).map_err(Status::from)
 }
 
+/// Whether a daemon may be called so: 1 to 100 of letters, digits, `.`, `_` and `-`.
+pub(crate) fn is_daemon_id(text: &str) -> bool {
+    let allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
+    (1..=100).contains(&text.len()) && text.chars().all(allowed)
+}
+
 /// Reads who a daemon is: itself, its capacity, and what it runs.
 fn check(hello: &v1::Hello) -> Result<(Member, i32, BTreeMap<TenantId, i64>), Status> {
-    let allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
     let id = &hello.daemon_id;
-    if !(1..=100).contains(&id.len()) || !id.chars().all(allowed) {
+    if !is_daemon_id(id) {
         let message = format!("hello.daemon_id: {id:?} is not 1 to 100 of letters, digits, '.', '_' and '-'");
         return Err(Status::invalid_argument(message));
     }

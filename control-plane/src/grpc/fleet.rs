@@ -1,19 +1,31 @@
 //! FleetService.
 
+use std::time::Duration;
+
 use proto::v1::{self, fleet_service_server::FleetService};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::fleet::watch::Watch;
+use super::{page_size, timestamp};
+use crate::{
+    error::Error,
+    fleet::{
+        Daemon, Fleet,
+        watch::{Watch, is_daemon_id},
+    },
+};
 
 /// Responses that may wait in a stream: all that may be unacknowledged, and its last word.
 const RESPONSES_MAX: usize = 8;
+/// How long DrainDaemon waits for the daemon's lanes to stop.
+const DRAIN_WAIT: Duration = Duration::from_secs(10);
 
-/// FleetService on [`Watch`].
+/// FleetService on [`Watch`] and [`Fleet`].
 #[derive(Clone, Debug)]
 pub(crate) struct FleetApi {
     pub(crate) watch: Watch,
+    pub(crate) fleet: Fleet,
 }
 
 #[tonic::async_trait]
@@ -27,5 +39,49 @@ impl FleetService for FleetApi {
         let (responses, stream) = mpsc::channel(RESPONSES_MAX);
         tokio::spawn(self.watch.clone().serve(request.into_inner(), responses));
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn list_daemons(
+        &self,
+        request: Request<v1::ListDaemonsRequest>,
+    ) -> Result<Response<v1::ListDaemonsResponse>, Status> {
+        let request = request.into_inner();
+        let size = page_size("page_size", request.page_size)?;
+        let after = request.page_token;
+        if !after.is_empty() && !is_daemon_id(&after) {
+            return Err(Error::invalid("page_token", "is to be the next_page_token of a page").into());
+        }
+        let (daemons, more) = self.fleet.daemons(&after, size).await?;
+        let last = daemons.last().filter(|_| more);
+        let next_page_token = last.map(|daemon| daemon.id.clone()).unwrap_or_default();
+        Ok(Response::new(v1::ListDaemonsResponse {
+            daemons: daemons.into_iter().map(daemon).collect(),
+            next_page_token,
+        }))
+    }
+
+    async fn drain_daemon(
+        &self,
+        request: Request<v1::DrainDaemonRequest>,
+    ) -> Result<Response<v1::DrainDaemonResponse>, Status> {
+        let drained = self.fleet.drain(&request.get_ref().id, DRAIN_WAIT).await?;
+        Ok(Response::new(v1::DrainDaemonResponse {
+            daemon: Some(daemon(drained)),
+        }))
+    }
+}
+
+fn daemon(daemon: Daemon) -> v1::Daemon {
+    let state = match daemon.draining {
+        true => v1::DaemonState::Draining,
+        false => v1::DaemonState::Ready,
+    };
+    v1::Daemon {
+        id: daemon.id,
+        state: state.into(),
+        capacity: daemon.capacity,
+        lanes: daemon.lanes,
+        workers: daemon.workers,
+        joined_at: Some(timestamp(daemon.joined_at)),
     }
 }

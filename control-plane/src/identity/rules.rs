@@ -30,6 +30,8 @@ const METHODS: &[(&str, Rule)] = &[
     ("/jalur.v1.DeadLetterService/ReplayDeadLetters", TENANT_ADMIN),
     ("/jalur.v1.DeadLetterService/PurgeDeadLetters", TENANT_ADMIN),
     ("/jalur.v1.FleetService/Watch", DAEMON),
+    ("/jalur.v1.FleetService/ListDaemons", ADMIN),
+    ("/jalur.v1.FleetService/DrainDaemon", ADMIN),
 ];
 
 /// Services that anybody may call: what tools and load balancers ask before they have a token.

@@ -83,6 +83,20 @@ impl FleetService for Fake {
             .map_err(|_| Status::unavailable("over"))?;
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
+
+    async fn list_daemons(
+        &self,
+        _: Request<v1::ListDaemonsRequest>,
+    ) -> Result<Response<v1::ListDaemonsResponse>, Status> {
+        Err(Status::unimplemented("no daemon asks for this"))
+    }
+
+    async fn drain_daemon(
+        &self,
+        _: Request<v1::DrainDaemonRequest>,
+    ) -> Result<Response<v1::DrainDaemonResponse>, Status> {
+        Err(Status::unimplemented("no daemon asks for this"))
+    }
 }
 
 /// A daemon's client, with a shard that only listens, and the control plane that it talks to.

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 const TENANT: &str = "0198c0de-0000-7000-8000-000000000001";
 const MESSAGE: &str = "0198c0de-7a69-7c1b-9a3e-2f5d8c6b4a01";
+const DAEMON: &str = "ingest-daemon-1";
 const TIME: &str = "2026-01-31T12:00:00.25Z";
 
 /// A body for the method.
@@ -28,10 +29,13 @@ pub(super) fn answer(method: &str) -> Option<Value> {
         "id": TENANT, "name": "acme", "description": "Orders of ACME", "status": "active", "workers": 3,
         "created_at": TIME, "updated_at": TIME,
     });
+    let daemon = json!({
+        "id": DAEMON, "state": "ready", "capacity": 4096, "lanes": 12, "workers": 40, "joined_at": TIME,
+    });
     let running = || {
         let mut tenant = tenant.clone();
         tenant["runtime"] = json!({
-            "consumers": [{ "daemon": "ingest-daemon-1", "workers": 3, "busy": 1 }],
+            "consumers": [{ "daemon": DAEMON, "workers": 3, "busy": 1 }],
             "queue_depth": 12, "dead_letters": 0,
         });
         tenant
@@ -54,6 +58,10 @@ pub(super) fn answer(method: &str) -> Option<Value> {
             "attempts": 1, "first_failed_at": TIME, "failed_at": TIME, "payload": "not json",
         }] }),
         "ReplayDeadLetters" => json!({ "replayed": 1 }),
+        "ListDaemons" => json!({ "daemons": [daemon], "next_page_token": "" }),
+        "DrainDaemon" => json!({
+            "id": DAEMON, "state": "draining", "capacity": 4096, "lanes": 0, "workers": 0, "joined_at": TIME,
+        }),
         "PurgeDeadLetters" => json!({ "purged": 1 }),
         _ => return None,
     })
@@ -69,6 +77,7 @@ pub(super) fn parameter(field: &FieldDescriptor) -> Option<Value> {
         | ("Tenant" | "GetTenantRequest" | "UpdateTenantRequest" | "DeleteTenantRequest", "id") => {
             Some(TENANT.into())
         }
+        ("Daemon" | "DrainDaemonRequest", "id") => Some(DAEMON.into()),
         ("Message" | "NewMessage" | "DeadLetter", "id") => Some(MESSAGE.into()),
         _ => None,
     }
