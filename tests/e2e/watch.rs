@@ -265,14 +265,14 @@ async fn a_refused_assignment_is_not_sent_again_until_it_changes() {
             break assignment.revision;
         }
     };
-    let other = stack.tenant("taken").await;
-    let (_, assignment) = daemon.assigned().await;
+    let (other, (_, assignment)) = tokio::join!(stack.tenant("taken"), daemon.assigned());
     assert_eq!(assignment.tenant_id, other.to_string(), "nothing but what is new");
 
     let path = format!("/api/tenants/{tenant}/config/concurrency");
-    let (status, answer) = stack.put(&path, &stack.admin(), &json!({ "workers": 5 })).await;
+    let (admin, five) = (stack.admin(), json!({ "workers": 5 }));
+    let ((status, answer), (_, assignment)) =
+        tokio::join!(stack.put(&path, &admin, &five), daemon.assigned());
     assert_eq!((status, &answer["applied"]), (200, &json!(false)), "{answer}");
-    let (_, assignment) = daemon.assigned().await;
     assert_eq!(
         (assignment.tenant_id, assignment.workers),
         (tenant.to_string(), 5)

@@ -66,7 +66,7 @@ pub(crate) async fn run(pool: PgPool, changes: Changes, stop: CancellationToken)
     }
 }
 
-async fn round(pool: &PgPool, expire: bool) -> Result<Round, sqlx::Error> {
+async fn round(pool: &PgPool, expire: bool) -> Result<Round, members::Error> {
     let mut transaction = pool.begin().await?;
     let locked: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1)")
         .bind(LOCK)

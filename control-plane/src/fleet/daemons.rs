@@ -5,10 +5,7 @@ use std::time::Duration;
 use sqlx::{Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 
-use super::{
-    Fleet,
-    changes::{Topic, notify},
-};
+use super::{Fleet, members};
 use crate::error::Error;
 
 /// A daemon that is alive.
@@ -34,18 +31,12 @@ impl Fleet {
 
     /// Gives a daemon no lanes any more, and waits until it has none or `limit` is over.
     pub(crate) async fn drain(&self, id: &str, limit: Duration) -> Result<Daemon, Error> {
-        let mut transaction = self.pool.begin().await?;
-        let drained = sqlx::query(
-            "update daemons set state = 'draining' where id = $1 and state <> 'gone' and lease_until > now()",
-        )
-        .bind(id)
-        .execute(&mut *transaction)
-        .await?;
-        if drained.rows_affected() == 0 {
-            return Err(Error::NoDaemon(id.to_owned()));
-        }
-        notify(&mut *transaction, Topic::Demand).await?;
-        transaction.commit().await?;
+        members::drain(&self.pool, id)
+            .await
+            .map_err(|error| match error {
+                members::Error::Database(error) => error.into(),
+                _ => Error::NoDaemon(id.to_owned()),
+            })?;
         let mut waiting = self.waiting(limit);
         loop {
             // One that has left meanwhile is done, too, but can no longer be shown.

@@ -1,13 +1,12 @@
-//! The daemons' rows: joining, staying, leaving. Leases are on the database's clock, so that no control plane's own
-//! clock matters.
+//! The daemons' rows, and what they report. What happens to a row is decided by [`Membership`].
 
 use common::id::TenantId;
 use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
-    GRACE, LEASE,
     changes::{Topic, notify},
+    membership::{Event, Membership, Refusal, State},
 };
 
 /// Why a daemon is not, or no longer, a member.
@@ -21,6 +20,9 @@ pub(super) enum Error {
     /// It was declared out.
     #[error("daemon {0:?} was declared out, since it was not heard of in time; connect again")]
     Out(String),
+    /// There is no such daemon.
+    #[error("daemon {0:?} is not alive; GET /api/daemons lists those that are")]
+    NotAlive(String),
     /// PostgreSQL failed.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
@@ -53,72 +55,13 @@ pub(super) struct Lane {
     pub(super) revision: i64,
 }
 
-/// Lets a daemon in, or back in. The same process may come back at any time; another one under its id may when it is
-/// gone or its lease is over.
+/// Lets a daemon in, or back in.
 pub(super) async fn join(pool: &PgPool, member: &Member, capacity: i32) -> Result<(), Error> {
     let mut transaction = pool.begin().await?;
-    let joined: Option<bool> = sqlx::query_scalar(
-        "insert into daemons as d (id, incarnation, state, capacity, lease_until)
-         values ($1, $2, 'ready', $3, now() + make_interval(secs => $4))
-         on conflict (id) do update
-             set incarnation = excluded.incarnation, capacity = excluded.capacity, lease_until = excluded.lease_until,
-                 state = case when d.state = 'draining' and d.incarnation = excluded.incarnation then d.state else 'ready' end,
-                 joined_at = case when d.incarnation = excluded.incarnation then d.joined_at else now() end
-             where d.incarnation = excluded.incarnation or d.state = 'gone' or d.lease_until < now()
-         returning true",
-    )
-    .bind(&member.id)
-    .bind(member.incarnation)
-    .bind(capacity)
-    .bind(LEASE.as_secs_f64())
-    .fetch_optional(&mut *transaction)
-    .await?;
-    if joined.is_none() {
-        return Err(Error::IdInUse(member.id.clone()));
-    }
-    notify(&mut *transaction, Topic::Demand).await?;
-    transaction.commit().await?;
-    Ok(())
-}
-
-/// Keeps a member in.
-pub(super) async fn renew(pool: &PgPool, member: &Member) -> Result<(), Error> {
-    let renewed = sqlx::query(
-        "update daemons set lease_until = now() + make_interval(secs => $3)
-         where id = $1 and incarnation = $2 and state <> 'gone'",
-    )
-    .bind(&member.id)
-    .bind(member.incarnation)
-    .bind(LEASE.as_secs_f64())
-    .execute(pool)
-    .await?;
-    if renewed.rows_affected() == 0 {
-        Err(Error::Out(member.id.clone()))
-    } else {
-        Ok(())
-    }
-}
-
-/// A member's stream broke: it has a short time to come back.
-pub(super) async fn lose(pool: &PgPool, member: &Member) -> Result<(), Error> {
-    sqlx::query(
-        "update daemons set lease_until = least(lease_until, now() + make_interval(secs => $3))
-         where id = $1 and incarnation = $2",
-    )
-    .bind(&member.id)
-    .bind(member.incarnation)
-    .bind(GRACE.as_secs_f64())
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
-/// A member leaves: its lanes move at once.
-pub(super) async fn leave(pool: &PgPool, member: &Member) -> Result<(), Error> {
-    let mut transaction = pool.begin().await?;
-    sqlx::query("update daemons set state = 'gone' where id = $1 and incarnation = $2")
+    happens(&mut transaction, &member.id, Event::Join(member.incarnation)).await?;
+    sqlx::query("update daemons set capacity = $2 where id = $1")
         .bind(&member.id)
-        .bind(member.incarnation)
+        .bind(capacity)
         .execute(&mut *transaction)
         .await?;
     notify(&mut *transaction, Topic::Demand).await?;
@@ -126,16 +69,121 @@ pub(super) async fn leave(pool: &PgPool, member: &Member) -> Result<(), Error> {
     Ok(())
 }
 
+/// Keeps a member in.
+pub(super) async fn renew(pool: &PgPool, member: &Member) -> Result<(), Error> {
+    let mut transaction = pool.begin().await?;
+    happens(&mut transaction, &member.id, Event::Heard(member.incarnation)).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// A member's stream broke: it has a short time to come back.
+pub(super) async fn lose(pool: &PgPool, member: &Member) -> Result<(), Error> {
+    let mut transaction = pool.begin().await?;
+    match happens(&mut transaction, &member.id, Event::Broke(member.incarnation)).await {
+        // Another stream, or nobody, is in its place already.
+        Ok(_) | Err(Error::Out(_)) => {}
+        Err(error) => return Err(error),
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// A member leaves: its lanes move at once.
+pub(super) async fn leave(pool: &PgPool, member: &Member) -> Result<(), Error> {
+    let mut transaction = pool.begin().await?;
+    happens(&mut transaction, &member.id, Event::Left(member.incarnation)).await?;
+    notify(&mut *transaction, Topic::Demand).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
+/// Takes a daemon's lanes off it.
+pub(super) async fn drain(pool: &PgPool, id: &str) -> Result<(), Error> {
+    let mut transaction = pool.begin().await?;
+    happens(&mut transaction, id, Event::Drain).await?;
+    notify(&mut *transaction, Topic::Demand).await?;
+    transaction.commit().await?;
+    Ok(())
+}
+
 /// Declares those out whose lease is over, forgets those long gone, and answers who went out.
-pub(super) async fn expire(connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+pub(super) async fn expire(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
     sqlx::query("delete from daemons where state = 'gone' and lease_until < now() - interval '1 hour'")
         .execute(&mut *connection)
         .await?;
-    sqlx::query_scalar(
-        "update daemons set state = 'gone' where state <> 'gone' and lease_until < now() returning id",
+    // Without their locks: most are heard of just now.
+    let overdue: Vec<String> = sqlx::query_scalar(
+        "select id from daemons where state <> 'gone' and lease_until < clock_timestamp() order by id",
     )
-    .fetch_all(connection)
-    .await
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut out = Vec::new();
+    for id in overdue {
+        if happens(connection, &id, Event::Look).await?.state == State::Gone {
+            out.push(id);
+        }
+    }
+    Ok(out)
+}
+
+/// Something happens to a daemon: reads what is known of it, lets [`Membership`] decide, and writes that down.
+async fn happens(connection: &mut PgConnection, id: &str, event: Event) -> Result<Membership, Error> {
+    // Two processes that join under a new id have no row yet to wait for each other at.
+    if let Event::Join(_) = event {
+        sqlx::query("select pg_advisory_xact_lock(hashtextextended('daemon ' || $1, 0))")
+            .bind(id)
+            .execute(&mut *connection)
+            .await?;
+    }
+    let known = |row: PgRow| {
+        Ok(Membership {
+            incarnation: row.try_get("incarnation")?,
+            state: match row.try_get("state")? {
+                "ready" => State::Ready,
+                "draining" => State::Draining,
+                _ => State::Gone,
+            },
+            lease_until: row.try_get("lease_until")?,
+            joined_at: row.try_get("joined_at")?,
+        })
+    };
+    let known = sqlx::query(
+        "select incarnation, state, lease_until, joined_at from daemons where id = $1 for update",
+    )
+    .bind(id)
+    .try_map(known)
+    .fetch_optional(&mut *connection)
+    .await?;
+    // After the locks, which may have taken a while.
+    let now = sqlx::query_scalar("select clock_timestamp()")
+        .fetch_one(&mut *connection)
+        .await?;
+    let after = Membership::on(known, event, now).map_err(|refusal| match refusal {
+        Refusal::IdInUse => Error::IdInUse(id.to_owned()),
+        Refusal::Out => Error::Out(id.to_owned()),
+        Refusal::NotAlive => Error::NotAlive(id.to_owned()),
+    })?;
+    let state = match after.state {
+        State::Ready => "ready",
+        State::Draining => "draining",
+        State::Gone => "gone",
+    };
+    // The capacity of a new one is written by who lets it in.
+    sqlx::query(
+        "insert into daemons (id, incarnation, state, capacity, lease_until, joined_at) values ($1, $2, $3, 1, $4, $5)
+         on conflict (id) do update
+             set incarnation = excluded.incarnation, state = excluded.state, lease_until = excluded.lease_until,
+                 joined_at = excluded.joined_at",
+    )
+    .bind(id)
+    .bind(after.incarnation)
+    .bind(state)
+    .bind(after.lease_until)
+    .bind(after.joined_at)
+    .execute(connection)
+    .await?;
+    Ok(after)
 }
 
 /// The fleet's epoch and revision.

@@ -9,6 +9,7 @@ pub(crate) mod changes;
 mod daemons;
 mod handle;
 mod members;
+mod membership;
 mod solver;
 pub(crate) mod watch;
 

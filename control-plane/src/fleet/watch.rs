@@ -380,6 +380,7 @@ fn status(error: members::Error) -> Status {
     match error {
         members::Error::IdInUse(_) => Status::already_exists(error.to_string()),
         members::Error::Out(_) => Status::aborted(error.to_string()),
+        members::Error::NotAlive(_) => Status::not_found(error.to_string()),
         members::Error::Database(error) => CallError::from(error).into(),
     }
 }

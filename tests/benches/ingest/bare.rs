@@ -16,7 +16,9 @@ use sqlx::{Connection as _, PgConnection};
 use tests::load;
 use uuid::Uuid;
 
-use crate::{fill, ground::Ground, series::Series};
+use tests::bench::Series;
+
+use crate::{fill, ground::Ground};
 
 /// More than this makes the broker no faster.
 const PREFETCH: u16 = 2_000;

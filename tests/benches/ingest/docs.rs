@@ -3,8 +3,9 @@
 use std::{fs, path::Path};
 
 use anyhow::Context as _;
+use tests::bench::{Report, thousands};
 
-use crate::{plan::Plan, report::Report, series::thousands};
+use crate::plan::Plan;
 
 pub(crate) fn write(plan: &Plan, machine: &str, report: &Report) -> anyhow::Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))

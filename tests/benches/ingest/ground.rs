@@ -4,10 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use common::id::TenantId;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lapin::Connection;
 use serde_json::json;
-use tests::{Member, Options, Rest, Stack, usage};
+use tests::{Member, Options, Rest, Stack, bench, usage};
 
 use crate::fill;
 
@@ -15,10 +14,6 @@ use crate::fill;
 const POLL: Duration = Duration::from_millis(20);
 /// How long nothing may be stored before a measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// One daemon is to run every tenant, and the default is for 1,365 of three workers each.
-const CAPACITY: &str = "100000";
-/// How many tenants are created at a time.
-const CREATING: usize = 8;
 
 /// One control plane, one daemon, a database and a vhost.
 pub(crate) struct Ground {
@@ -38,11 +33,7 @@ pub(crate) struct Cpu {
 
 impl Ground {
     pub(crate) async fn start() -> anyhow::Result<Self> {
-        let options = Options {
-            daemon_env: vec![("JALUR_CAPACITY", CAPACITY.into())],
-            ..Options::default()
-        };
-        Self::with(Stack::start(options).await?).await
+        Self::with(Stack::start(Options::default()).await?).await
     }
 
     pub(crate) async fn with(stack: Stack) -> anyhow::Result<Self> {
@@ -64,16 +55,7 @@ impl Ground {
         count: usize,
         status: &str,
     ) -> anyhow::Result<Vec<TenantId>> {
-        stream::iter(0..count)
-            .map(async |n| {
-                let tenant = json!({ "name": format!("{name} {n}"), "status": status });
-                let tenant = self.rest.post("/api/tenants", &tenant).await?.expect(201)?;
-                let id = tenant["id"].as_str().context("a tenant without an id")?;
-                anyhow::Ok(id.parse::<TenantId>()?)
-            })
-            .buffered(CREATING)
-            .try_collect()
-            .await
+        bench::tenants(&self.rest, name, count, status).await
     }
 
     /// A paused tenant with a full queue.

@@ -1,12 +1,12 @@
 //! From published to readable, at 1,000 messages a second, beside what broker and database take on their own.
 
+use tests::bench::{Report, Series, Target};
+
 use crate::{
     bare,
     ground::Ground,
     plan::Plan,
     probe::{self, Stream},
-    report::{Report, Target},
-    series::Series,
 };
 
 const TENANTS: usize = 20;

@@ -10,15 +10,12 @@ mod docs;
 mod fill;
 mod ground;
 mod latency;
-mod machine;
 mod noise;
 mod one;
 mod pages;
 mod peers;
 mod plan;
 mod probe;
-mod report;
-mod series;
 mod spread;
 mod workers;
 
@@ -26,11 +23,9 @@ use std::time::Instant;
 
 use anyhow::ensure;
 use clap::Parser;
+use tests::bench::{Report, machine};
 
-use self::{
-    plan::{Plan, Scenario},
-    report::Report,
-};
+use self::plan::{Plan, Scenario};
 
 #[derive(Debug, Parser)]
 #[command(name = "ingest", about = "Measures Jalur beside its baselines")]

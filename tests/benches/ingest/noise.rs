@@ -2,12 +2,12 @@
 
 use std::time::Instant;
 
+use tests::bench::{Report, Series, Target, thousands};
+
 use crate::{
     ground::Ground,
     plan::Plan,
     probe::{self, Stream},
-    report::{Report, Target},
-    series::{Series, thousands},
 };
 
 const QUIET: usize = 50;

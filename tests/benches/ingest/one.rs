@@ -1,12 +1,12 @@
 //! One tenant with a full queue: Jalur, the bare broker, the bare database and two reference peers, in turns.
 
+use tests::bench::{Report, Series, Target, rate, thousands};
+
 use crate::{
     bare,
     ground::{Cpu, Ground},
     peers,
     plan::Plan,
-    report::{Report, Target},
-    series::{Series, rate, thousands},
 };
 
 /// What is said of every size, and how much of it a round takes.

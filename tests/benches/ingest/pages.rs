@@ -5,12 +5,9 @@ use std::time::Instant;
 use anyhow::ensure;
 use common::id::TenantId;
 
-use crate::{
-    ground::Ground,
-    plan::Plan,
-    report::{Report, Target},
-    series::{Series, thousands},
-};
+use tests::bench::{Report, Series, Target, thousands};
+
+use crate::{ground::Ground, plan::Plan};
 
 const LIMIT: usize = 100;
 /// Rows of one INSERT: what a shared machine's memory does not notice.

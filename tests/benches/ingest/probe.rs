@@ -22,7 +22,9 @@ use sqlx::{Connection as _, PgConnection};
 use tests::load;
 use uuid::Uuid;
 
-use crate::{fill, ground::Ground, series::Series};
+use tests::bench::Series;
+
+use crate::{fill, ground::Ground};
 
 const PAUSE: Duration = Duration::from_micros(200);
 /// What comes first warms caches and connections.

@@ -3,14 +3,9 @@
 use anyhow::Context as _;
 use common::id::TenantId;
 
-use crate::{
-    fill,
-    ground::Ground,
-    peers,
-    plan::Plan,
-    report::{Report, Target},
-    series::{Series, rate, thousands},
-};
+use tests::bench::{Report, Series, Target, rate, thousands};
+
+use crate::{fill, ground::Ground, peers, plan::Plan};
 
 const BYTES: usize = 256;
 

@@ -6,12 +6,9 @@ use common::id::TenantId;
 use serde_json::json;
 use tests::{Options, Proxy, Stack};
 
-use crate::{
-    ground::Ground,
-    plan::Plan,
-    report::Report,
-    series::{Series, rate},
-};
+use tests::bench::{Report, Series, rate};
+
+use crate::{ground::Ground, plan::Plan};
 
 const DELAY: Duration = Duration::from_millis(20);
 const BYTES: usize = 256;

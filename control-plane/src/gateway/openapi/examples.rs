@@ -30,7 +30,7 @@ pub(super) fn answer(method: &str) -> Option<Value> {
         "created_at": TIME, "updated_at": TIME,
     });
     let daemon = json!({
-        "id": DAEMON, "state": "ready", "capacity": 4096, "lanes": 12, "workers": 40, "joined_at": TIME,
+        "id": DAEMON, "state": "ready", "capacity": 100_000, "lanes": 12, "workers": 40, "joined_at": TIME,
     });
     let running = || {
         let mut tenant = tenant.clone();
@@ -60,7 +60,7 @@ pub(super) fn answer(method: &str) -> Option<Value> {
         "ReplayDeadLetters" => json!({ "replayed": 1 }),
         "ListDaemons" => json!({ "daemons": [daemon], "next_page_token": "" }),
         "DrainDaemon" => json!({
-            "id": DAEMON, "state": "draining", "capacity": 4096, "lanes": 0, "workers": 0, "joined_at": TIME,
+            "id": DAEMON, "state": "draining", "capacity": 100_000, "lanes": 0, "workers": 0, "joined_at": TIME,
         }),
         "PurgeDeadLetters" => json!({ "purged": 1 }),
         _ => return None,

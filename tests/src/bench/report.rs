@@ -4,17 +4,22 @@ use std::fmt;
 
 /// What issue or design ask of a ratio.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Target {
+pub enum Target {
+    /// Not less.
     AtLeast(f64),
+    /// Not more.
     AtMost(f64),
+    /// Less, in this unit.
     Below(f64, &'static str),
+    /// Not more, in this unit.
+    Within(f64, &'static str),
 }
 
 impl Target {
     fn met(self, value: f64) -> bool {
         match self {
             Self::AtLeast(bound) => value >= bound,
-            Self::AtMost(bound) => value <= bound,
+            Self::AtMost(bound) | Self::Within(bound, _) => value <= bound,
             Self::Below(bound, _) => value < bound,
         }
     }
@@ -26,6 +31,7 @@ impl fmt::Display for Target {
             Self::AtLeast(bound) => write!(f, "at least {bound:.2}"),
             Self::AtMost(bound) => write!(f, "at most {bound:.2}"),
             Self::Below(bound, unit) => write!(f, "below {bound} {unit}"),
+            Self::Within(bound, unit) => write!(f, "at most {bound} {unit}"),
         }
     }
 }
@@ -42,13 +48,13 @@ struct Row {
 
 /// What came out.
 #[derive(Debug, Default)]
-pub(crate) struct Report {
+pub struct Report {
     rows: Vec<Row>,
 }
 
 impl Report {
     /// A figure that stands for itself.
-    pub(crate) fn figure(&mut self, what: impl Into<String>, figure: impl Into<String>) {
+    pub fn figure(&mut self, what: impl Into<String>, figure: impl Into<String>) {
         self.rows.push(Row {
             what: what.into(),
             figure: figure.into(),
@@ -57,7 +63,7 @@ impl Report {
     }
 
     /// A figure in its own unit with a bound.
-    pub(crate) fn bounded(&mut self, what: impl Into<String>, figure: String, value: f64, target: Target) {
+    pub fn bounded(&mut self, what: impl Into<String>, figure: String, value: f64, target: Target) {
         self.rows.push(Row {
             what: what.into(),
             figure,
@@ -67,7 +73,7 @@ impl Report {
     }
 
     /// A figure, what it stands beside, and what it is to that.
-    pub(crate) fn ratio(
+    pub fn ratio(
         &mut self,
         what: impl Into<String>,
         figure: String,

@@ -3,16 +3,17 @@
 use std::fs;
 
 use sqlx::{Connection as _, PgConnection};
-use tests::Environment;
+
+use crate::Environment;
 
 /// The load average before anything is measured: what else the machine is busy with.
-pub(crate) fn load() -> String {
+pub fn load() -> String {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().unwrap_or_default().to_owned()
 }
 
 /// The machine, in one paragraph.
-pub(crate) async fn describe(load: &str) -> anyhow::Result<String> {
+pub async fn describe(load: &str) -> anyhow::Result<String> {
     let environment = Environment::shared().await?;
     let services = environment.services();
     let mut connection = PgConnection::connect(services.database_url()).await?;

@@ -4,20 +4,21 @@ use std::time::Duration;
 
 /// What was measured, in order. Never empty when it is asked for anything.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Series(Vec<f64>);
+pub struct Series(Vec<f64>);
 
 impl Series {
-    pub(crate) fn push(&mut self, value: f64) {
+    /// Adds one.
+    pub fn push(&mut self, value: f64) {
         self.0.push(value);
     }
 
     /// The middle one.
-    pub(crate) fn median(&self) -> f64 {
+    pub fn median(&self) -> f64 {
         self.at(0.5)
     }
 
     /// The one that this part of all do not exceed, 0 to 1.
-    pub(crate) fn at(&self, part: f64) -> f64 {
+    pub fn at(&self, part: f64) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         let last = sorted.len().saturating_sub(1);
@@ -27,27 +28,27 @@ impl Series {
 
     /// What each is to its companion in `other`: they were taken one after the other, so noise that lasts longer than
     /// a round drops out.
-    pub(crate) fn over(&self, other: &Self) -> Self {
+    pub fn over(&self, other: &Self) -> Self {
         self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect()
     }
 
     /// The smaller of each and its companion.
-    pub(crate) fn min(&self, other: &Self) -> Self {
+    pub fn min(&self, other: &Self) -> Self {
         self.0.iter().zip(&other.0).map(|(a, b)| a.min(*b)).collect()
     }
 
     /// Each and its companion together.
-    pub(crate) fn plus(&self, other: &Self) -> Self {
+    pub fn plus(&self, other: &Self) -> Self {
         self.0.iter().zip(&other.0).map(|(a, b)| a + b).collect()
     }
 
     /// `12,300 /s (11,900 to 12,800)`
-    pub(crate) fn rate(&self) -> String {
+    pub fn rate(&self) -> String {
         self.show(|value| format!("{} /s", thousands(value)), thousands)
     }
 
     /// Seconds as `1.25 ms (1.20 to 1.31)`
-    pub(crate) fn millis(&self) -> String {
+    pub fn millis(&self) -> String {
         let bare = |seconds: f64| format!("{:.2}", seconds * 1e3);
         self.show(|seconds| format!("{} ms", bare(seconds)), bare)
     }
@@ -68,12 +69,12 @@ impl FromIterator<f64> for Series {
 }
 
 /// How many a second.
-pub(crate) fn rate(count: usize, took: Duration) -> f64 {
+pub fn rate(count: usize, took: Duration) -> f64 {
     count as f64 / took.as_secs_f64()
 }
 
 /// Rounded to what a noisy measurement is worth, with separators.
-pub(crate) fn thousands(value: f64) -> String {
+pub fn thousands(value: f64) -> String {
     let rounded = if value < 1_000.0 {
         value.round()
     } else {

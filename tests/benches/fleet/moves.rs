@@ -1,0 +1,92 @@
+//! What moves when a daemon joins and leaves, beside the least that could.
+
+use std::{collections::BTreeSet, time::Instant};
+
+use common::id::TenantId;
+use tests::bench::{self, Report, Target};
+
+use crate::{house::House, plan::Plan};
+
+const DAEMONS: u16 = 3;
+/// A new tenant's.
+const WORKERS: usize = 3;
+/// As the assigner has it: how far above the mean a daemon may be before lanes leave it.
+const SLACK_MIN: usize = 8;
+
+pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
+    let mut house = House::start(DAEMONS).await?;
+    let count = plan.fleet_tenants;
+    bench::tenants(&house.rest, "moves", count, "active").await?;
+    house.settled(DAEMONS.into(), count).await?;
+
+    let before = house.lanes().await?;
+    let started = Instant::now();
+    house.stack.add_daemon().await?;
+    let took = house.settled(usize::from(DAEMONS) + 1, count).await? - started;
+    let after = house.lanes().await?;
+    let fair = (count * WORKERS).div_ceil(usize::from(DAEMONS) + 1);
+    let bound = fair + (fair / 10).max(SLACK_MIN);
+    let least: usize = daemons(&before)
+        .iter()
+        .map(|daemon| {
+            let load = of(&before, daemon).len() * WORKERS;
+            load.saturating_sub(bound).div_ceil(WORKERS)
+        })
+        .sum();
+    tell(
+        report,
+        "joins three",
+        count,
+        &before,
+        &after,
+        least,
+        took.as_secs_f64(),
+    );
+
+    let leaving = format!("ingest-daemon-{}", DAEMONS + 1);
+    let (before, least) = (after.clone(), of(&after, &leaving).len());
+    let started = Instant::now();
+    house.stack.member(&leaving)?.terminate().await;
+    let took = house.settled(DAEMONS.into(), count).await? - started;
+    let after = house.lanes().await?;
+    tell(
+        report,
+        "leaves four",
+        count,
+        &before,
+        &after,
+        least,
+        took.as_secs_f64(),
+    );
+    Ok(())
+}
+
+type Lanes = BTreeSet<(String, TenantId)>;
+
+fn daemons(lanes: &Lanes) -> BTreeSet<&str> {
+    lanes.iter().map(|(daemon, _)| daemon.as_str()).collect()
+}
+
+fn of(lanes: &Lanes, name: &str) -> Vec<TenantId> {
+    let of = lanes.iter().filter(|(daemon, _)| daemon == name);
+    of.map(|(_, tenant)| *tenant).collect()
+}
+
+fn tell(
+    report: &mut Report,
+    what: &str,
+    count: usize,
+    before: &Lanes,
+    after: &Lanes,
+    least: usize,
+    seconds: f64,
+) {
+    let moved = after.difference(before).count();
+    report.ratio(
+        format!("lanes that move when a daemon {what}, {count} tenants, until all run ({seconds:.1} s)"),
+        moved.to_string(),
+        format!("the least {least}"),
+        moved as f64 / least.max(1) as f64,
+        Some(Target::AtMost(1.1)),
+    );
+}
