@@ -1,6 +1,6 @@
 //! A daemon of three dies or hangs, and a message is published to each of its tenants: until the last is stored.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use common::id::TenantId;
 use lapin::BasicProperties;
@@ -15,20 +15,23 @@ use crate::{house::House, plan::Plan};
 
 const DAEMONS: u16 = 3;
 const PERSISTENT: u8 = 2;
+/// A control plane that has just started gives every daemon a lease's time before it declares any out.
+const FIRST_LEASE: Duration = Duration::from_secs(6);
 
 pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     let house = House::start(DAEMONS).await?;
     let count = plan.fleet_tenants;
     bench::tenants(&house.rest, "failover", count, "active").await?;
+    tokio::time::sleep(FIRST_LEASE).await;
     let (mut killed, mut hung) = (Series::default(), Series::default());
     for n in 0..plan.kills {
         eprintln!("failover {}", n + 1);
         let name = format!("ingest-daemon-{}", n % usize::from(DAEMONS) + 1);
         let daemon = house.stack.member(&name)?;
-        house.settled(DAEMONS.into(), count).await?;
+        ready(&house, daemon, count).await?;
         killed.push(failover(&house, daemon, async || daemon.kill().await).await?);
         daemon.start_again()?;
-        house.settled(DAEMONS.into(), count).await?;
+        ready(&house, daemon, count).await?;
         hung.push(failover(&house, daemon, async || daemon.freeze()).await?);
         daemon.thaw();
     }
@@ -46,6 +49,17 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     tell("is killed", &killed, 2.0);
     tell("hangs", &hung, 6.0);
     Ok(())
+}
+
+/// Waits until the daemon has lanes again and every lane runs.
+async fn ready(house: &House, daemon: &Member, count: usize) -> anyhow::Result<()> {
+    house
+        .until("the daemon has lanes", async || {
+            let lanes = house.lanes().await?;
+            Ok(lanes.iter().any(|(name, _)| name == daemon.name()))
+        })
+        .await?;
+    house.settled(DAEMONS.into(), count).await.map(drop)
 }
 
 async fn failover(house: &House, daemon: &Member, fail: impl AsyncFnOnce()) -> anyhow::Result<f64> {

@@ -21,7 +21,12 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
 
     let before = house.lanes().await?;
     let started = Instant::now();
-    house.stack.add_daemon().await?;
+    let joining = house.stack.add_daemon().await?.name().to_owned();
+    house
+        .until("the new daemon has lanes", async || {
+            Ok(!of(&house.lanes().await?, &joining).is_empty())
+        })
+        .await?;
     let took = house.settled(usize::from(DAEMONS) + 1, count).await? - started;
     let after = house.lanes().await?;
     let fair = (count * WORKERS).div_ceil(usize::from(DAEMONS) + 1);

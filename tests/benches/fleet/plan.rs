@@ -71,7 +71,7 @@ impl Plan {
             propagation_tenants: [1, 10, 30],
             changes: 30,
             kills: 2,
-            fleet_tenants: 30,
+            fleet_tenants: 60,
             reconnect_lanes: 30,
             growth: [0, 30, 60],
             creations: 5,
