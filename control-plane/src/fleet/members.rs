@@ -58,7 +58,19 @@ pub(super) struct Lane {
 /// Lets a daemon in, or back in.
 pub(super) async fn join(pool: &PgPool, member: &Member, capacity: i32) -> Result<(), Error> {
     let mut transaction = pool.begin().await?;
-    happens(&mut transaction, &member.id, Event::Join(member.incarnation)).await?;
+    let (before, _) = happens(&mut transaction, &member.id, Event::Join(member.incarnation)).await?;
+    if before.is_some_and(|before| before.incarnation != member.incarnation) {
+        // What the process before it reported says nothing of this one.
+        sqlx::query(
+            "update assignments
+             set observed_revision = 0, observed_state = 'stopped', observed_workers = 0, observed_busy = 0,
+                 observed_held = 0
+             where daemon_id = $1",
+        )
+        .bind(&member.id)
+        .execute(&mut *transaction)
+        .await?;
+    }
     sqlx::query("update daemons set capacity = $2 where id = $1")
         .bind(&member.id)
         .bind(capacity)
@@ -120,15 +132,20 @@ pub(super) async fn expire(connection: &mut PgConnection) -> Result<Vec<String>,
     .await?;
     let mut out = Vec::new();
     for id in overdue {
-        if happens(connection, &id, Event::Look).await?.state == State::Gone {
+        if happens(connection, &id, Event::Look).await?.1.state == State::Gone {
             out.push(id);
         }
     }
     Ok(out)
 }
 
-/// Something happens to a daemon: reads what is known of it, lets [`Membership`] decide, and writes that down.
-async fn happens(connection: &mut PgConnection, id: &str, event: Event) -> Result<Membership, Error> {
+/// Something happens to a daemon: reads what is known of it, lets [`Membership`] decide, and writes that down. Answers
+/// what was known before and what is now.
+async fn happens(
+    connection: &mut PgConnection,
+    id: &str,
+    event: Event,
+) -> Result<(Option<Membership>, Membership), Error> {
     // Two processes that join under a new id have no row yet to wait for each other at.
     if let Event::Join(_) = event {
         sqlx::query("select pg_advisory_xact_lock(hashtextextended('daemon ' || $1, 0))")
@@ -183,7 +200,7 @@ async fn happens(connection: &mut PgConnection, id: &str, event: Event) -> Resul
     .bind(after.joined_at)
     .execute(connection)
     .await?;
-    Ok(after)
+    Ok((known, after))
 }
 
 /// The fleet's epoch and revision.
