@@ -126,11 +126,13 @@ impl Ranges {
             .map(|(&first, &last)| (first, last))
     }
 
-    /// How many there are from `first` to before `end`, neither of which cuts a range in two.
-    fn count(&self, first: u64, end: u64) -> u64 {
+    /// How many there are from `from` to before `end`.
+    fn count(&self, from: u64, end: u64) -> u64 {
         self.0
-            .range(first..end)
-            .map(|(first, last)| last - first + 1)
+            .range(..end)
+            .rev()
+            .take_while(|(_, last)| **last >= from)
+            .map(|(&first, &last)| last.min(end - 1) - first.max(from) + 1)
             .sum()
     }
 
@@ -230,6 +232,13 @@ mod tests {
         assert_eq!(tags(watermark.around(3_500)), [1_001, 1_002, 1_003]);
         assert!(watermark.around(999).is_empty());
         assert_eq!(tags(watermark.around(2_000)), [1_004, 1_005]);
+
+        // What was given back is nothing to walk past, right behind an acknowledged one neither.
+        let mut watermark = Watermark::default();
+        (4..=10).for_each(|tag| watermark.give_back(tag));
+        watermark.settle(3);
+        watermark.settle(11);
+        assert_eq!(tags(watermark.around(4)), [3, 11]);
     }
 
     #[test]
