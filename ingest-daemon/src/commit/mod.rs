@@ -15,7 +15,7 @@ use common::id::TenantId;
 
 pub(crate) use self::{
     committer::{Committer, Handle},
-    policy::{Allowance, Limits},
+    policy::{Allowance, Limits, thin},
 };
 use crate::delivery::Message;
 

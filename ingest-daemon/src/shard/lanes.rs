@@ -75,6 +75,8 @@ pub(super) struct Lanes {
     pub(super) outage: Backoff,
     /// Until when quiet tenants beside a full queue are counted on.
     pub(super) company_until: Option<Instant>,
+    /// Until when no commit is filled, so that the next one is larger.
+    pub(super) gathering_until: Option<Instant>,
     /// How many consumers may still be replaced for another prefetch before the next tick.
     pub(super) resizes_left: usize,
     actions: Vec<Action>,
@@ -95,6 +97,7 @@ impl Lanes {
             generation: 0,
             outage: OUTAGE,
             company_until: None,
+            gathering_until: None,
             resizes_left: RESIZES_MAX,
             actions: Vec::new(),
         }
@@ -117,11 +120,9 @@ impl Lanes {
     /// When something is due that nothing else brings about.
     pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        let outage = self
-            .outage
-            .until()
-            .filter(|until| *until > now && !self.ready.is_empty());
-        timer.into_iter().chain(outage).min()
+        let pauses = [self.outage.until(), self.gathering_until].into_iter().flatten();
+        let pauses = pauses.filter(|until| *until > now && !self.ready.is_empty());
+        timer.into_iter().chain(pauses).min()
     }
 
     /// A lane is to run, or to run otherwise.

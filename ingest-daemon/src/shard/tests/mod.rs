@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use self::house::{House, settled, tenant, untouched};
 use crate::{
-    commit::{Commit, Hold, Portion, Settled},
+    commit::{Commit, Hold, Limits, Portion, Settled},
     delivery::Destination,
     lane::Standing,
 };
@@ -41,6 +41,44 @@ fn a_full_queue_is_stored_in_shorter_runs_while_quiet_tenants_wait_beside_it() {
     house.settle(commit, settled, false);
     house.pass(Duration::from_secs(1));
     assert_eq!(house.commit().unwrap().portions[0].messages.len(), 4);
+}
+
+#[test]
+fn messages_of_many_busy_tenants_gather_for_a_larger_commit() {
+    let mut house = House::new();
+    house.lanes.limits = Limits {
+        tenants: 250,
+        rows: 1_000,
+        ..house.lanes.limits
+    };
+    let three = |house: &mut House| (0..100).for_each(|n| house.deliver(n, &["1", "2", "3"]));
+    (0..100).for_each(|n| house.running(n, 3));
+    three(&mut house);
+    let thin = house.commit().unwrap();
+    assert_eq!(thin.portions.len(), 100);
+    three(&mut house);
+    house.settle(thin, settled, false);
+    assert!(house.commit().is_none());
+    three(&mut house);
+    let until = house.lanes.next_due(house.now().instant).unwrap();
+    house.pass(until - house.now().instant);
+    let next = house.commit().unwrap();
+    assert_eq!(
+        next.portions
+            .iter()
+            .map(|portion| portion.messages.len())
+            .sum::<usize>(),
+        600
+    );
+
+    // A commit of few tenants makes nobody wait.
+    house.settle(next, settled, false);
+    house.pass(Duration::from_secs(1));
+    house.deliver(1, &["1"]);
+    let small = house.commit().unwrap();
+    house.deliver(1, &["2"]);
+    house.settle(small, settled, false);
+    assert!(house.commit().is_some());
 }
 
 #[test]
