@@ -264,13 +264,22 @@ pub(super) async fn observe(pool: &PgPool, member: &Member, reports: &[Report]) 
     .bind(column(|report| report.held))
     .execute(&mut *transaction)
     .await?;
-    sqlx::query(
-        "delete from assignments
-         where daemon_id = $1 and workers = 0 and observed_state = 'stopped' and observed_revision >= revision",
-    )
-    .bind(&member.id)
-    .execute(&mut *transaction)
-    .await?;
+    let stopped: Vec<_> = reports
+        .iter()
+        .filter(|report| report.state == "stopped")
+        .map(|report| report.tenant.0)
+        .collect();
+    if !stopped.is_empty() {
+        sqlx::query(
+            "delete from assignments
+             where daemon_id = $1 and tenant_id = any($2)
+                   and workers = 0 and observed_state = 'stopped' and observed_revision >= revision",
+        )
+        .bind(&member.id)
+        .bind(stopped)
+        .execute(&mut *transaction)
+        .await?;
+    }
     notify(&mut *transaction, Topic::Observed).await?;
     transaction.commit().await
 }

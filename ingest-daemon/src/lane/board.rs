@@ -48,18 +48,18 @@ pub(crate) struct Board {
 struct Inner {
     lanes: HashMap<TenantId, Observed>,
     changed: HashSet<TenantId>,
+    /// Those of them that started, stopped or took a revision: somebody may be waiting for that.
+    urgent: HashSet<TenantId>,
 }
 
 impl Board {
     /// A lane does this now.
     pub(crate) fn set(&self, tenant: TenantId, observed: Observed) {
-        let before = {
-            let mut inner = self.inner();
-            inner.changed.insert(tenant);
-            inner.lanes.insert(tenant, observed)
-        };
         let known = |before: Observed| (before.state, before.revision) == (observed.state, observed.revision);
-        if !before.is_some_and(known) {
+        let mut inner = self.inner();
+        inner.changed.insert(tenant);
+        if !inner.lanes.insert(tenant, observed).is_some_and(known) {
+            inner.urgent.insert(tenant);
             self.urgent.notify_one();
         }
         self.changed.notify_one();
@@ -69,21 +69,14 @@ impl Board {
     pub(crate) fn take_changed(&self, max: usize) -> Vec<(TenantId, Observed)> {
         let mut inner = self.inner();
         let tenants: Vec<_> = inner.changed.iter().take(max).copied().collect();
-        let mut changed = Vec::with_capacity(tenants.len());
-        for tenant in tenants {
-            inner.changed.remove(&tenant);
-            if let Some(&observed) = inner.lanes.get(&tenant) {
-                if observed.state == Standing::Stopped {
-                    inner.lanes.remove(&tenant);
-                }
-                changed.push((tenant, observed));
-            }
-        }
-        if !inner.changed.is_empty() {
-            self.changed.notify_one();
-            self.urgent.notify_one();
-        }
-        changed
+        inner.take(tenants)
+    }
+
+    /// Takes up to `max` lanes that started, stopped or took a revision.
+    pub(crate) fn take_urgent(&self, max: usize) -> Vec<(TenantId, Observed)> {
+        let mut inner = self.inner();
+        let tenants: Vec<_> = inner.urgent.iter().take(max).copied().collect();
+        inner.take(tenants)
     }
 
     /// Counts every lane as changed: somebody new listens.
@@ -118,6 +111,23 @@ impl Board {
     }
 }
 
+impl Inner {
+    fn take(&mut self, tenants: Vec<TenantId>) -> Vec<(TenantId, Observed)> {
+        let mut taken = Vec::with_capacity(tenants.len());
+        for tenant in tenants {
+            self.changed.remove(&tenant);
+            self.urgent.remove(&tenant);
+            if let Some(&observed) = self.lanes.get(&tenant) {
+                if observed.state == Standing::Stopped {
+                    self.lanes.remove(&tenant);
+                }
+                taken.push((tenant, observed));
+            }
+        }
+        taken
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use uuid::Uuid;
@@ -148,5 +158,20 @@ mod tests {
         board.urgent().await;
         assert_eq!(board.take_changed(9).len(), 1);
         assert!(board.lanes().is_empty());
+    }
+
+    #[test]
+    fn what_somebody_may_wait_for_is_told_without_the_rest() {
+        let (board, [one, other]) = (Board::default(), [1, 2].map(|n| TenantId(Uuid::from_u128(n))));
+        for tenant in [one, other] {
+            board.set(tenant, observed(Standing::Running, 0));
+        }
+        assert_eq!(board.take_urgent(1).len(), 1);
+        assert_eq!(board.take_urgent(9).len(), 1);
+        board.set(one, observed(Standing::Running, 1));
+        assert!(board.take_urgent(9).is_empty());
+        board.set(other, observed(Standing::Stopped, 0));
+        assert_eq!(board.take_urgent(9), [(other, observed(Standing::Stopped, 0))]);
+        assert_eq!(board.take_changed(9), [(one, observed(Standing::Running, 1))]);
     }
 }
