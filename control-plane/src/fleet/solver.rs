@@ -31,8 +31,9 @@ pub(super) type Placement = BTreeMap<(TenantId, String), u32>;
 
 /// The fewest workers that are worth a second consumer.
 const PIECE_WORKERS_MIN: u32 = 8;
-/// How far above the mean load a daemon may be before lanes leave it: a tenth, and at least this.
-const SLACK_WORKERS_MIN: u32 = 8;
+/// How far above its fair share a daemon may be before lanes leave it: a tenth, or what cannot be evened out, since a
+/// lane moves whole; but for that not above this.
+const UNEVEN_WORKERS_MAX: u32 = 8;
 
 /// How often a placement is improved on in one go. Every improvement lowers the highest load, so few are ever needed;
 /// what a round does not reach the next one does.
@@ -58,7 +59,15 @@ pub(super) fn solve(daemons: &[Daemon], demands: &[Demand], current: &Placement)
 fn improve(daemons: &[Daemon], demands: &[Demand], current: &Placement) -> Placement {
     let total: u32 = demands.iter().map(|demand| demand.workers).sum();
     let fair = total.div_ceil(daemons.len().max(1) as u32);
-    let bound = fair + (fair / 10).max(SLACK_WORKERS_MIN);
+    let largest = demands
+        .iter()
+        .filter_map(|demand| pieces(demand.workers, fair).pop())
+        .max();
+    let uneven = largest
+        .unwrap_or_default()
+        .saturating_sub(1)
+        .min(UNEVEN_WORKERS_MAX);
+    let bound = fair + (fair / 10).max(uneven);
     let (moving_most, highest) = place(daemons, demands, current, fair, bound);
     if highest <= bound {
         return moving_most;
@@ -280,6 +289,16 @@ mod tests {
             moved(&before, &after),
             before.keys().filter(|(_, daemon)| daemon == "d2").count()
         );
+    }
+
+    #[test]
+    fn a_joining_daemon_is_given_its_part_however_small_the_fleet() {
+        for (tenants, part) in [(2, 1), (3, 1), (4, 2), (5, 2), (60, 27)] {
+            let tenants = demands(&vec![3; tenants]);
+            let before = solve(&daemons(1), &tenants, &Placement::new());
+            let after = solve(&daemons(2), &tenants, &before);
+            assert_eq!(moved(&before, &after), part, "{} tenants", tenants.len());
+        }
     }
 
     #[test]
