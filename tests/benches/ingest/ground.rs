@@ -11,7 +11,7 @@ use tests::{Member, Options, Rest, Stack, bench, usage};
 use crate::fill;
 
 /// How often progress is asked for: less than a hundredth of the shortest measurement of a full run, and no load.
-const POLL: Duration = Duration::from_millis(20);
+const POLL: Duration = Duration::from_millis(40);
 /// How long nothing may be stored before a measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
