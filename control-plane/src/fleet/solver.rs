@@ -322,6 +322,32 @@ mod tests {
             prop_assert_eq!(&solve(&daemons, &demands, &placement), &placement);
         }
 
+        /// `solve` checks by itself that nobody is given more than there is room for, or than was asked for.
+        #[test]
+        fn with_little_room_what_is_placed_fits_and_what_is_not_fits_nowhere(
+            capacities in proptest::collection::vec(1_u32..=300, 1..6),
+            workers in proptest::collection::vec(1_u32..=256, 0..40),
+        ) {
+            let daemons: Vec<_> = (0..).zip(&capacities).map(|(index, &capacity): (usize, _)| Daemon {
+                id: format!("d{index}"),
+                capacity,
+            }).collect();
+            let demands = demands(&workers);
+            let placement = solve(&daemons, &demands, &Placement::new());
+            let room = |daemon: &Daemon| {
+                let load: u32 = placement.iter().filter(|((_, id), _)| *id == daemon.id).map(|(_, load)| load).sum();
+                daemon.capacity - load
+            };
+            let smallest_left = demands
+                .iter()
+                .filter(|demand| !placement.keys().any(|(tenant, _)| *tenant == demand.tenant))
+                .flat_map(|demand| pieces(demand.workers, workers.iter().sum::<u32>().div_ceil(daemons.len() as u32)))
+                .min();
+            for daemon in &daemons {
+                prop_assert!(smallest_left.is_none_or(|piece| room(daemon) < piece));
+            }
+        }
+
         #[test]
         fn a_fleet_that_changes_settles_at_once(
             before in 1_usize..6,
