@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Context as _;
+use lapin::{options::QueueDeclareOptions, types::FieldTable};
 use tests::{
     bench::{self, Report, Series, Target, rate, thousands},
     usage,
@@ -58,6 +59,24 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     Ok(())
 }
 
+/// Sees that the broker says so, too: a figure is not to rest on what the daemon reports of itself.
+async fn consumed(house: &House) -> anyhow::Result<()> {
+    let connection = house.stack.amqp().await?;
+    let channel = connection.create_channel().await?;
+    let passive = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    for (_, tenant) in house.lanes().await? {
+        let queue = channel
+            .queue_declare(tenant.queue().into(), passive, FieldTable::default())
+            .await?;
+        let consumers = queue.consumer_count();
+        anyhow::ensure!(consumers == 1, "the queue of {tenant} has {consumers} consumers");
+    }
+    Ok(connection.close(200, "seen".into()).await?)
+}
+
 /// Starts the daemon with so many tenants.
 async fn start(house: &House, lanes: usize, report: &mut Report) -> anyhow::Result<()> {
     let daemon = house.stack.member("ingest-daemon-1")?;
@@ -70,6 +89,7 @@ async fn start(house: &House, lanes: usize, report: &mut Report) -> anyhow::Resu
     let started = Instant::now();
     daemon.start_again()?;
     let took = (house.settled(1, lanes).await? - started).as_secs_f64();
+    consumed(house).await?;
     let many = thousands(lanes as f64);
     let within = Target::Within(LIVE_SECONDS, "s");
     report.bounded(
