@@ -134,7 +134,7 @@ impl Default for Ingest {
             commit_messages_spread: 4_000,
             commit_bytes: 1 << 20,
             commit_tenants: 250,
-            prefetch_messages: 16_000,
+            prefetch_messages: 64_000,
             prefetch_lane_messages: 4_000,
             prefetch_bytes: 64 << 20,
             retry_delays: [1, 5, 30, 120].map(Duration::from_secs).into(),

@@ -23,6 +23,8 @@ pub(crate) struct Ack {
 pub(crate) struct Watermark {
     /// Every tag up to here is gone from the broker's books.
     gone_to: u64,
+    /// The newest tag that came.
+    came_to: u64,
     /// Beyond it: stored, and to be acknowledged.
     settled: Ranges,
     /// Beyond it: acknowledged singly, or given back.
@@ -33,6 +35,17 @@ pub(crate) struct Watermark {
 }
 
 impl Watermark {
+    /// A delivery with this tag came.
+    pub(crate) fn came(&mut self, tag: u64) {
+        self.came_to = self.came_to.max(tag);
+    }
+
+    /// How many that came are still in the broker's books.
+    pub(crate) fn open(&self) -> usize {
+        let gone = self.gone.count(self.gone_to + 1, self.came_to + 1);
+        usize::try_from(self.came_to.saturating_sub(self.gone_to + gone)).unwrap_or(usize::MAX)
+    }
+
     /// A tag is to be acknowledged.
     pub(crate) fn settle(&mut self, tag: u64) {
         self.settled.insert(tag);
@@ -273,6 +286,7 @@ mod tests {
         ) {
             let mut watermark = Watermark::default();
             let mut unacked: BTreeSet<u64> = order.iter().copied().collect();
+            unacked.iter().for_each(|&tag| watermark.came(tag));
             let (mut settled, mut acked) = (BTreeSet::new(), BTreeSet::new());
             for ((tag, back), then) in order.into_iter().zip(back).zip(then) {
                 if back {
@@ -298,6 +312,7 @@ mod tests {
                     prop_assert!(settled.contains(&off), "{off} was not settled");
                     prop_assert!(acked.insert(off));
                 }
+                prop_assert_eq!(watermark.open(), unacked.len());
             }
             for off in watermark.advance().into_iter().flat_map(|ack| broker(&mut unacked, ack)) {
                 prop_assert!(settled.contains(&off) && acked.insert(off));

@@ -15,7 +15,7 @@ use std::{
 
 pub(crate) use self::{
     board::{Board, Observed, Standing},
-    prefetch::{Budget, HELD, Traffic, worth_changing},
+    prefetch::{Budget, HELD, LIGHT, Traffic, worth_changing},
     state::{Event, State, Step},
 };
 use crate::{

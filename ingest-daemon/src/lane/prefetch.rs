@@ -11,15 +11,15 @@ const COMMITS: f64 = 5.0;
 /// carry what is unacknowledged through every collection of their garbage. (Measured, 100 tenants on two channels: 42,000/s
 /// and 30 µs of the broker's CPU a message at 16,000 a channel, 47,000/s and 26 µs at 4,000, 50,000/s and 24 µs at
 /// 2,000, no better below.)
-const LIGHT: usize = 2_000;
-/// What keeps a lane going among many.
-const FEW: usize = 8;
+pub(crate) const LIGHT: usize = 2_000;
+/// What keeps a lane going among many, and is worth a table's and a queue's while when it has its turn.
+const FEW: usize = 20;
 /// The prefetch of a lane whose tenant is held: enough to find out that it can be written again.
 pub(crate) const HELD: usize = 16;
 /// The prefetch of a lane whose messages are not known yet, at most; and of a quiet one, at least.
 const START: usize = 64;
-/// What a message is taken to have while none was seen.
-const BYTES_UNKNOWN: usize = 4 << 10;
+/// What a message is taken to cost while none was seen.
+const BYTES_UNKNOWN: usize = 2 << 10;
 /// What a message costs beside its body.
 const BYTES_OVERHEAD: usize = 1 << 10;
 /// Below this the mean says little about what comes.
@@ -55,6 +55,21 @@ impl Traffic {
         self.mean_bytes += (bytes as f64 - self.mean_bytes) * weight;
     }
 
+    /// Its messages are taken to be as large as its neighbours' while few of its own were seen.
+    pub(crate) fn expect(&mut self, neighbours: Self) {
+        if self.seen < SEEN_MIN && neighbours.seen >= SEEN_MIN {
+            (self.seen, self.mean_bytes) = (SEEN_MIN, neighbours.mean_bytes);
+        }
+    }
+
+    /// What a message costs.
+    fn bytes_each(self) -> usize {
+        match self.seen {
+            0..SEEN_MIN => BYTES_UNKNOWN,
+            _ => self.mean_bytes as usize + BYTES_OVERHEAD,
+        }
+    }
+
     /// So many messages of at most `most` went into a commit, and so many were left, of a consumer with this prefetch.
     pub(crate) fn took(&mut self, rows: usize, most: usize, left: usize, prefetch: u16) {
         let rows = match left {
@@ -71,19 +86,23 @@ impl Traffic {
 }
 
 impl Budget {
+    /// How many messages a channel's lanes may hold between them before another is admitted.
+    pub(crate) fn room(&self, traffic: Traffic) -> usize {
+        LIGHT
+            .min(self.messages)
+            .min(self.bytes / traffic.bytes_each())
+            .max(1)
+    }
+
     /// A lane's prefetch among so many lanes: what it can use, within its share of both budgets, at least 1.
     pub(crate) fn prefetch(&self, lanes: usize, traffic: Traffic, held: bool) -> u16 {
         let lanes = lanes.max(1);
-        let bytes_each = match traffic.seen {
-            0..SEEN_MIN => BYTES_UNKNOWN,
-            _ => traffic.mean_bytes as usize + BYTES_OVERHEAD,
-        };
         let useful = match held {
             true => HELD,
             false => ((traffic.commit_rows * COMMITS) as usize).max(START),
         };
         let by_messages = (LIGHT / lanes).max(FEW).min(self.messages / lanes);
-        let by_bytes = self.bytes / lanes / bytes_each;
+        let by_bytes = self.bytes / lanes / traffic.bytes_each();
         let prefetch = useful
             .min(self.lane_messages)
             .min(by_messages)
@@ -106,7 +125,7 @@ mod tests {
     use super::*;
 
     const BUDGET: Budget = Budget {
-        messages: 16_000,
+        messages: 64_000,
         bytes: 64 << 20,
         lane_messages: 4_000,
     };
@@ -127,8 +146,8 @@ mod tests {
         assert_eq!(BUDGET.prefetch(1, traffic(256, 250), false), 1_250);
         assert_eq!(BUDGET.prefetch(1, traffic(256, 9_000), false), 2_000);
         assert_eq!(BUDGET.prefetch(50, traffic(256, 1_000), false), 40);
-        assert_eq!(BUDGET.prefetch(500, traffic(256, 1_000), false), 8);
-        assert_eq!(BUDGET.prefetch(3_200, traffic(256, 1_000), false), 5);
+        assert_eq!(BUDGET.prefetch(500, traffic(256, 1_000), false), 20);
+        assert_eq!(BUDGET.prefetch(3_200, traffic(256, 1_000), false), 16);
         assert_eq!(BUDGET.prefetch(1_000_000, traffic(256, 250), false), 1);
     }
 
@@ -152,6 +171,27 @@ mod tests {
     fn large_messages_have_fewer_places() {
         assert_eq!(BUDGET.prefetch(1, traffic(1 << 20, 250), false), 63);
         assert_eq!(BUDGET.prefetch(100, traffic(1 << 20, 250), false), 1);
+    }
+
+    #[test]
+    fn there_is_room_for_as_many_as_fit() {
+        assert_eq!(BUDGET.room(Traffic::default()), 2_000);
+        assert_eq!(BUDGET.room(traffic(256, 1)), 2_000);
+        assert_eq!(BUDGET.room(traffic(1 << 20, 1)), 63);
+        assert_eq!(BUDGET.room(traffic(1 << 30, 1)), 1);
+    }
+
+    #[test]
+    fn a_new_lanes_messages_are_taken_to_be_like_its_neighbours_until_they_are_known() {
+        let mut new = Traffic::default();
+        new.expect(Traffic::default());
+        assert_eq!(BUDGET.prefetch(100, new, false), 20);
+        new.expect(traffic(1 << 20, 1));
+        assert_eq!(BUDGET.prefetch(10, new, false), 6);
+        (0..300).for_each(|_| new.came(256));
+        assert_eq!(BUDGET.prefetch(10, new, false), 64);
+        new.expect(traffic(1 << 20, 1));
+        assert_eq!(BUDGET.prefetch(10, new, false), 64);
     }
 
     #[test]

@@ -23,6 +23,7 @@ impl Lanes {
     /// A lane's consumer is registered.
     pub(super) fn subscribed(&mut self, tenant: TenantId, now: Now) {
         if let Some(lane) = self.lanes.get_mut(&tenant) {
+            self.line.answered(lane.prefetch);
             lane.unavailable.reset();
             lane.silent_since = now.instant;
         }
@@ -31,6 +32,9 @@ impl Lanes {
 
     /// A lane's consumer could not be registered.
     pub(super) fn unavailable(&mut self, tenant: TenantId, why: &str, now: Now) {
+        if let Some(lane) = self.lanes.get(&tenant) {
+            self.line.answered(lane.prefetch);
+        }
         let Some(retry_at) = self.retry_consumer(tenant, now, why) else {
             return;
         };
@@ -77,6 +81,8 @@ impl Lanes {
         lane.held += deliveries.len();
         (lane.silent_since, lane.health) = (now.instant, Health::Well);
         for delivery in deliveries {
+            self.watermark.came(delivery.tag);
+            self.traffic.came(delivery.body.len());
             lane.traffic.came(delivery.body.len());
             match delivery.decode(tenant, self.message_bytes_max, now.time) {
                 Ok(message) => lane.push(message),
@@ -101,6 +107,7 @@ impl Lanes {
 
     /// What is to be done now and then.
     pub(super) fn tick(&mut self, now: Now) {
+        self.line.tick();
         self.ack_around();
         self.look_at_the_silent(now);
         self.resizes_left = RESIZES_MAX;

@@ -9,12 +9,12 @@ use std::{
 use common::id::TenantId;
 use tracing::info;
 
-use super::consuming::RESIZES_MAX;
+use super::{admission::Line, consuming::RESIZES_MAX};
 use crate::{
     backoff::Backoff,
     commit::Limits,
     delivery::Letter,
-    lane::{Budget, Event, Lane, Observed, PUBLISHING_MAX, Standing, State, Step},
+    lane::{Budget, Event, Lane, Observed, PUBLISHING_MAX, Standing, State, Step, Traffic},
     retry::Policy,
     settle::{Ack, Watermark},
 };
@@ -67,6 +67,10 @@ pub(super) struct Lanes {
     pub(super) ready: VecDeque<TenantId>,
     /// When to look at a lane again. At most one entry per pause that a lane is in.
     pub(super) timers: BTreeSet<(Instant, TenantId)>,
+    /// Lanes whose time has come to ask for a consumer, and which wait for room.
+    pub(super) line: Line,
+    /// What the messages of all lanes are like.
+    pub(super) traffic: Traffic,
     /// When to see whether a lane gets what its queue has: an entry a lane, and what is left of lanes that ended.
     pub(super) looks: BTreeSet<(Instant, TenantId)>,
     pub(super) watermark: Watermark,
@@ -92,6 +96,8 @@ impl Lanes {
             lanes: HashMap::new(),
             ready: VecDeque::new(),
             timers: BTreeSet::new(),
+            line: Line::default(),
+            traffic: Traffic::default(),
             looks: BTreeSet::new(),
             watermark: Watermark::default(),
             generation: 0,
@@ -159,6 +165,7 @@ impl Lanes {
     pub(super) fn lost(&mut self, now: Now) {
         self.generation += 1;
         self.watermark = Watermark::default();
+        self.line = Line::default();
         self.ready.clear();
         self.timers.clear();
         // What was to be done on the channel is not to be done any more; what was to be told still is.
@@ -185,7 +192,7 @@ impl Lanes {
                 break;
             };
             match self.lanes.get(&tenant).map(|lane| lane.state) {
-                Some(State::Waiting { until }) if until <= now.instant => self.on(tenant, Event::Due, now),
+                Some(State::Waiting { until }) if until <= now.instant => self.line.join(until, tenant),
                 _ => self.look_at(tenant, now),
             }
         }
@@ -202,7 +209,9 @@ impl Lanes {
         match step {
             Step::Stay => {}
             Step::Subscribe => {
+                lane.traffic.expect(self.traffic);
                 lane.prefetch = self.budget.prefetch(count, lane.traffic, lane.long_held());
+                self.line.asked(lane.prefetch);
                 self.actions.push(Action::Subscribe(tenant, lane.prefetch));
             }
             Step::Cancel => self.actions.push(Action::Cancel(tenant)),

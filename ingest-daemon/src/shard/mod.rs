@@ -1,9 +1,10 @@
 //! A shard: one AMQP channel with many lanes on it, and one committer. One task owns all of it, so nothing is locked
 //! and nothing is sent around per message.
 //!
-//! [`lanes`] decides, purely (with [`consuming`], [`storing`] and [`acks`]); [`task`] does what it says.
+//! [`lanes`] decides, purely (with [`consuming`], [`storing`], [`admission`] and [`acks`]); [`task`] does what it says.
 
 mod acks;
+mod admission;
 mod consuming;
 mod lanes;
 mod liveness;

@@ -166,6 +166,7 @@ impl Shard {
             {
                 self.committer.start(commit);
             }
+            self.lanes.admit(now());
             for action in self.lanes.take_actions() {
                 if let Some(why) = self.perform(action, wire, &mut publishing) {
                     return Some(why);

@@ -156,6 +156,7 @@ impl House {
     }
 
     pub(super) fn perform(&mut self) {
+        self.lanes.admit(self.now());
         for action in self.lanes.take_actions() {
             match action {
                 Action::Subscribe(tenant, _) | Action::Cancel(tenant) => self.asked.push(tenant),

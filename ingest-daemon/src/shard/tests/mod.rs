@@ -1,5 +1,6 @@
 //! A shard's lanes against a broker and a committer that only keep books.
 
+mod admission;
 mod house;
 
 use std::{collections::BTreeSet, time::Duration};
