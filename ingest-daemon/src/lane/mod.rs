@@ -175,7 +175,11 @@ impl Lane {
             fits
         });
         let rows = fits.count();
-        let messages: Vec<_> = self.buffer.drain(..rows).collect();
+        // All of them with their room: thousands of lanes would keep it for nothing.
+        let messages: Vec<_> = match rows == self.buffer.len() {
+            true => std::mem::take(&mut self.buffer).into(),
+            false => self.buffer.drain(..rows).collect(),
+        };
         if !self.suspect {
             self.traffic
                 .took(messages.len(), most, self.buffer.len(), self.prefetch);
