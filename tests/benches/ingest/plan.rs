@@ -44,8 +44,8 @@ pub(crate) struct Plan {
     pub(crate) messages: usize,
     /// What the plain design is given, being slow: its rate does not depend on it.
     pub(crate) plain_messages: usize,
-    /// Over how many tenants a full queue's messages are spread. The second is where the batched peer is met.
-    pub(crate) tenants: [usize; 4],
+    /// Over how many tenants a full queue's messages are spread. The first is where the batched peer is met.
+    pub(crate) tenants: [usize; 3],
     /// How long messages are sent at a steady rate.
     pub(crate) steady: Duration,
     /// What the noisy tenant has in its queue.
@@ -66,7 +66,7 @@ impl Plan {
             rounds: 3,
             messages: 200_000,
             plain_messages: 30_000,
-            tenants: [1, 100, 1_000, 5_000],
+            tenants: [100, 1_000, 5_000],
             steady: Duration::from_secs(10),
             noise_messages: 500_000,
             history: 1_000_000,
@@ -82,7 +82,7 @@ impl Plan {
             rounds: 1,
             messages: 10_000,
             plain_messages: 2_000,
-            tenants: [1, 20, 40, 80],
+            tenants: [20, 40, 80],
             steady: Duration::from_secs(2),
             noise_messages: 40_000,
             history: 20_000,
