@@ -1,5 +1,6 @@
 //! Sending dead letters again.
 
+use common::id::TenantId;
 use lapin::BasicProperties;
 use serde_json::json;
 use tests::load::Publisher;
@@ -7,6 +8,18 @@ use uuid::Uuid;
 
 use super::{buried, bury, bury_many, list, path, payloads, refused, replay};
 use crate::support::{Options, Stack, eventually};
+
+/// Everything that was sent again is stored, or known to be there already.
+async fn drained(stack: &Stack, tenant: TenantId) {
+    eventually("the queue is empty", async || {
+        let tenant = stack
+            .get(&format!("/api/tenants/{tenant}"), &stack.admin())
+            .await
+            .1;
+        tenant["runtime"]["queue_depth"] == 0
+    })
+    .await;
+}
 
 #[tokio::test]
 async fn a_replayed_dead_letter_is_stored_once_under_its_id() {
@@ -51,14 +64,7 @@ async fn a_replayed_dead_letter_is_stored_once_under_its_id() {
     );
     assert_eq!(buried(&stack, tenant).await, 0);
     stack.stored(tenant, 8).await;
-    eventually("the queue is empty", async || {
-        let tenant = stack
-            .get(&format!("/api/tenants/{tenant}"), &stack.admin())
-            .await
-            .1;
-        tenant["runtime"]["queue_depth"] == 0
-    })
-    .await;
+    drained(&stack, tenant).await;
     assert_eq!(stack.count(tenant).await, 8, "none is stored twice");
     let stored: Vec<Uuid> = sqlx::query_scalar("select id from messages where tenant_id = $1")
         .bind(tenant.0)
@@ -139,14 +145,7 @@ async fn a_crash_half_way_through_a_replay_loses_none_and_stores_none_twice() {
     );
     assert_eq!(buried(&stack, tenant).await, 0);
     stack.stored(tenant, LETTERS.into()).await;
-    eventually("the queue is empty", async || {
-        let tenant = stack
-            .get(&format!("/api/tenants/{tenant}"), &stack.admin())
-            .await
-            .1;
-        tenant["runtime"]["queue_depth"] == 0
-    })
-    .await;
+    drained(&stack, tenant).await;
     assert_eq!(stack.count(tenant).await, u64::from(LETTERS));
 }
 
