@@ -1,9 +1,12 @@
 //! Dead-letter queues: read without changing them, and purged.
 
+use std::collections::VecDeque;
+
 use common::{
     broker::{Broker, Error, within},
     id::TenantId,
 };
+use futures::future;
 use lapin::{
     Channel,
     options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions, QueuePurgeOptions},
@@ -15,6 +18,10 @@ use crate::error::Error as CallError;
 
 /// The reply code of a queue that is not there.
 const NOT_FOUND: u16 = 404;
+/// The most dead letters that are asked of the broker together.
+const AHEAD_LETTERS: u32 = 32;
+/// The most of their bodies, going by the largest of those before.
+const AHEAD_BYTES: usize = 4 << 20;
 
 /// Tenants' dead-letter queues.
 #[derive(Clone, Debug)]
@@ -47,6 +54,8 @@ impl DeadLetterQueues {
             channel,
             tenant,
             queue,
+            ahead: VecDeque::new(),
+            at_once: 1,
             left,
         })
     }
@@ -78,6 +87,10 @@ pub(crate) struct Reader {
     channel: Channel,
     tenant: TenantId,
     queue: String,
+    /// Read, and not yet asked for.
+    ahead: VecDeque<Letter>,
+    /// How many are asked of the broker together the next time: one at first, since nothing is known of their sizes.
+    at_once: u32,
     /// How many of those that were there at the beginning are still unread: what arrives meanwhile is not chased.
     left: u32,
 }
@@ -85,29 +98,42 @@ pub(crate) struct Reader {
 impl Reader {
     /// The next dead letter.
     pub(crate) async fn next(&mut self) -> Result<Option<Letter>, CallError> {
-        let Some(left) = self.left.checked_sub(1) else {
-            return Ok(None);
-        };
+        if self.ahead.is_empty() {
+            self.read().await?;
+        }
+        Ok(self.ahead.pop_front())
+    }
+
+    /// Asks for the next few together, which hides the broker's round trip.
+    async fn read(&mut self) -> Result<(), CallError> {
         let options = BasicGetOptions { no_ack: false };
-        let got = within(self.channel.basic_get(self.queue.as_str().into(), options)).await;
+        let at_once = self.at_once.min(self.left);
+        let gets = (0..at_once).map(|_| self.channel.basic_get(self.queue.as_str().into(), options));
+        let got = within(future::try_join_all(gets)).await;
         let got = got.map_err(|error| missing(error, self.tenant))?;
-        // None: somebody else has taken the rest.
-        self.left = if got.is_some() { left } else { 0 };
-        Ok(got.map(|message| {
+        self.ahead.extend(got.into_iter().flatten().map(|message| {
             let delivery = message.delivery;
             Letter::new(delivery.delivery_tag, delivery.data, delivery.properties)
-        }))
+        }));
+        // Fewer than there should be: somebody else has taken the rest.
+        let came = u32::try_from(self.ahead.len()).unwrap_or(at_once);
+        self.left = if came == at_once { self.left - came } else { 0 };
+        let largest = self.ahead.iter().map(|letter| letter.body.len()).max();
+        self.at_once = at_once_next(at_once, largest.unwrap_or(0));
+        Ok(())
     }
 
-    /// How many of those that were there at the beginning are still unread.
-    pub(crate) fn left(&self) -> u32 {
-        self.left
+    /// How many of those that were there at the beginning are not looked at yet.
+    pub(crate) fn left(&self) -> usize {
+        self.left as usize + self.ahead.len()
     }
 
-    /// Takes a dead letter out of its queue for good.
-    pub(crate) async fn done(&self, tag: u64) -> Result<(), CallError> {
+    /// Takes dead letters out of their queue for good.
+    pub(crate) async fn done(&self, tags: Vec<u64>) -> Result<(), CallError> {
         let options = BasicAckOptions { multiple: false };
-        Ok(within(self.channel.basic_ack(tag, options)).await?)
+        let acks = tags.into_iter().map(|tag| self.channel.basic_ack(tag, options));
+        within(future::try_join_all(acks)).await?;
+        Ok(())
     }
 
     /// Gives everything else back. When this returns the broker has it in its place again.
@@ -124,6 +150,12 @@ impl Reader {
     }
 }
 
+/// How many dead letters to ask for together after `before`, of which the largest body had `largest` bytes.
+fn at_once_next(before: u32, largest: usize) -> u32 {
+    let fit = u32::try_from(AHEAD_BYTES / largest.max(1)).unwrap_or(u32::MAX);
+    fit.min(before.saturating_mul(2)).clamp(1, AHEAD_LETTERS)
+}
+
 fn missing(error: Error, tenant: TenantId) -> CallError {
     if error.reply_code() == Some(NOT_FOUND) {
         CallError::Unavailable(format!(
@@ -131,5 +163,19 @@ fn missing(error: Error, tenant: TenantId) -> CallError {
         ))
     } else {
         error.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_are_asked_for_together_until_their_sizes_say_otherwise() {
+        assert_eq!(at_once_next(1, 300), 2);
+        assert_eq!(at_once_next(16, 300), AHEAD_LETTERS);
+        assert_eq!(at_once_next(AHEAD_LETTERS, 0), AHEAD_LETTERS);
+        assert_eq!(at_once_next(AHEAD_LETTERS, AHEAD_BYTES / 5), 5);
+        assert_eq!(at_once_next(AHEAD_LETTERS, AHEAD_BYTES * 5), 1);
     }
 }
