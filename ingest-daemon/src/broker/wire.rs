@@ -28,7 +28,6 @@ use lapin::{
     types::FieldTable,
 };
 use tracing::warn;
-use uuid::Uuid;
 
 use crate::{delivery::Delivery, settle::Ack};
 
@@ -212,7 +211,8 @@ impl Wire {
             && let Some((tenant, prefetch)) = self.waiting.pop_front()
         {
             let (link, channel, probe) = (Arc::clone(&self.link), self.channel.clone(), self.probes.pop());
-            let tag = format!("{}.{tenant}.{}", self.name, Uuid::new_v4().simple());
+            // Every delivery carries it, so what tells it from the tenant's consumers before is short.
+            let tag = format!("{}.{tenant}.{:08x}", self.name, rand::random::<u32>());
             self.requests.push(
                 async move {
                     let (consumer, probe) = match probed(&link, probe, tenant).await {
