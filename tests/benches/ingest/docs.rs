@@ -46,13 +46,18 @@ from one run to the next, by a third and more, ratios much less. Where the brack
   until the last row is stored: the assignment and the subscription are in it. *Broker*: the same messages consumed,
   acknowledged 250 at a time and dropped. *COPY*: the same rows, one statement, into a table like the tenant's
   partition. The queue is refilled and a checkpoint made before each.
+- **Both at once.** The same queue drained while rows that were made beforehand are copied, 1,000 to a commit, as many
+  as were delivered; acknowledged after it. Nothing is read from a message. Whatever stores what it consumes does this
+  and more, so this over the slower of both is about what the machine's cores leave of it.
 - **Peers.** Rust on the same libraries, with a table partitioned and indexed as Jalur's. *Plain*: one INSERT and one
-  ack for each message, five workers. *Batched*: up to 500 rows an INSERT, one `multiple` ack, a channel for each
-  queue. Neither has positions that a reader can resume from, fairness, retries or dead letters.
+  ack for each message, five workers. *Batched*: up to 500 rows an INSERT and one `multiple` ack. Over many tenants
+  there are two of them: *a loop for all* is one channel, one connection and whatever tenants come next, as most would
+  write it; *a task for each* has a channel for every queue and four connections, and more to look after. None has
+  positions that a reader can resume from, fairness, retries or dead letters.
 - **Many tenants.** {messages} messages over so many queues, filled while the daemon is down. Timed from the first
   message that it stores to the last, one tenant likewise. Each number of tenants is measured in turns with one tenant
   and removed before the next comes: what thousands of idle queues cost the broker (6,100 tenants: a fifth of a core, to
-  its management plugin) belongs to no other figure. The batched peer's time counts from its first consumer on.
+  its management plugin) belongs to no other figure. A batched peer's time counts from its first consumer on.
 - **Published to readable.** From just before publishing until the tenant's counter, which moves in the transaction
   that stores the row, is seen past it. It is looked at every 0.2 ms, so that a figure is too large by half a
   millisecond at most. {seconds} s at a steady rate. *Hop*: published to received, on an idle broker; *commit*: one row

@@ -14,6 +14,7 @@ use crate::{
 struct Round {
     broker: Series,
     copy: Series,
+    both: Series,
     jalur: Series,
     batched: Series,
     plain: Series,
@@ -49,6 +50,9 @@ async fn take(ground: &Ground, plan: &Plan, bytes: usize, round: &mut Round) -> 
     round
         .copy
         .push(rate(count, bare::copy(ground, count, bytes).await?));
+    round
+        .both
+        .push(rate(count, bare::drain_and_copy(ground, count, bytes).await?));
 
     let tenant = ground.full_tenant("one", count, bytes).await?;
     let before = ground.cpu()?;
@@ -73,6 +77,7 @@ fn tell(report: &mut Report, bytes: usize, round: &Round) {
     let Round {
         broker,
         copy,
+        both,
         jalur,
         batched,
         plain,
@@ -96,6 +101,7 @@ fn tell(report: &mut Report, bytes: usize, round: &Round) {
         &slower,
         Some(Target::AtLeast(0.90)),
     );
+    beside("both at once", "drained into COPY", both, None);
     beside(
         "a batched consumer",
         "batched peer",
@@ -107,6 +113,13 @@ fn tell(report: &mut Report, bytes: usize, round: &Round) {
         "plain peer",
         plain,
         Some(Target::AtLeast(5.0)),
+    );
+    report.ratio(
+        format!("{bytes} B: both at once, the slower of both"),
+        both.rate(),
+        format!("slower {}", slower.rate()),
+        both.over(&slower).median(),
+        None,
     );
     let cpu = [&round.broker_cpu, &round.daemon_cpu, &round.postgres_cpu].map(Series::median);
     // Unknown where the services are not ours.

@@ -1,17 +1,21 @@
-//! What somebody would write without Jalur, twice. Neither has positions in commit order, fairness, dead letters or
+//! What somebody would write without Jalur. None has positions in commit order, fairness, dead letters or
 //! retries; both ack after the commit and store a message id once, as Jalur does.
 //!
 //! Their table is partitioned and indexed as Jalur's is; its position is a sequence's, which readers cannot resume
 //! from, but which costs the same index.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use common::id::TenantId;
-use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
+use futures::{StreamExt as _, TryFutureExt as _, TryStreamExt as _, future::try_join_all, stream};
 use lapin::{
     Channel, Connection, Consumer,
     message::Delivery,
@@ -32,6 +36,8 @@ const PLAIN_PREFETCH: u16 = 50;
 const BATCH: usize = 500;
 /// A few batches, so that the broker goes on while one is stored.
 const BATCHED_PREFETCH: u16 = 2_000;
+/// Of each queue in a loop over all of them. (100 tenants: 200 are no faster, 2,000 slower.)
+const LOOP_PREFETCH: u16 = 50;
 /// Connections of the batched consumer: as many as keep two cores busy.
 const CONNECTIONS: u32 = 4;
 
@@ -55,7 +61,7 @@ struct Bench {
 pub(crate) async fn plain(ground: &Ground, count: usize, bytes: usize) -> anyhow::Result<Duration> {
     let bench = Bench::open(ground, 1, u32::from(WORKERS), count, bytes).await?;
     let workers = try_join_all((0..WORKERS).map(|_| bench.plain_worker(&bench.queues[0].0)));
-    bench.time(workers).await
+    bench.time(workers.map_ok(drop)).await
 }
 
 /// Batches of up to 500, one INSERT and one `multiple` ack for each, over so many tenants: a channel and a task for
@@ -68,12 +74,25 @@ pub(crate) async fn batched(
 ) -> anyhow::Result<Duration> {
     let bench = Bench::open(ground, tenants, CONNECTIONS, count, bytes).await?;
     // Tasks on one thread would leave the other core idle; scoped tasks do not exist, so the whole is shared.
-    let bench = std::sync::Arc::new(bench);
+    let bench = Arc::new(bench);
     let workers = try_join_all(bench.queues.clone().into_iter().map(|(queue, _)| {
-        let bench = std::sync::Arc::clone(&bench);
+        let bench = Arc::clone(&bench);
         async move { tokio::spawn(async move { bench.batched_worker(&queue).await }).await? }
     }));
-    bench.time(workers).await
+    bench.time(workers.map_ok(drop)).await
+}
+
+/// The same in one loop, on one channel and one connection: whatever tenants come, 500 rows at a time.
+pub(crate) async fn batched_loop(
+    ground: &Ground,
+    tenants: usize,
+    count: usize,
+    bytes: usize,
+) -> anyhow::Result<Duration> {
+    let bench = Arc::new(Bench::open(ground, tenants, 1, count, bytes).await?);
+    let worker = Arc::clone(&bench);
+    let worker = tokio::spawn(async move { worker.loop_worker().await });
+    bench.time(async { worker.await? }).await
 }
 
 impl Bench {
@@ -118,7 +137,7 @@ impl Bench {
     }
 
     /// Runs the workers until everything is stored, and answers how long that takes.
-    async fn time(&self, workers: impl Future<Output = anyhow::Result<Vec<()>>>) -> anyhow::Result<Duration> {
+    async fn time(&self, workers: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<Duration> {
         let started = Instant::now();
         workers.await?;
         let took = started.elapsed();
@@ -155,33 +174,71 @@ impl Bench {
 
     async fn batched_worker(&self, queue: &str) -> anyhow::Result<()> {
         let (channel, consumer) = self.consume(queue, BATCHED_PREFETCH).await?;
-        let mut batches = consumer.ready_chunks(BATCH);
-        while let Some(batch) = self.next(batches.next()).await {
-            let (mut ids, mut tenants, mut payloads) = (Vec::new(), Vec::new(), Vec::new());
-            let mut tag = 0;
-            for delivery in batch {
-                let delivery = delivery?;
-                let (id, tenant, payload) = row(queue, &delivery)?;
-                tag = delivery.delivery_tag;
-                ids.push(id);
-                tenants.push(tenant);
-                payloads.push(payload);
+        let mut arrivals = consumer.ready_chunks(BATCH);
+        while let Some(arrived) = self.next(arrivals.next()).await {
+            let mut batch = Batch::default();
+            for delivery in arrived {
+                batch.push(queue, &delivery?)?;
             }
-            let count = ids.len();
-            sqlx::query(
-                "insert into peer (id, tenant_id, payload)
-                 select id, tenant_id, payload::jsonb
-                 from unnest($1::uuid[], $2::uuid[], $3::text[]) as rows (id, tenant_id, payload)
-                 on conflict do nothing",
-            )
-            .bind(ids)
-            .bind(tenants)
-            .bind(payloads)
-            .execute(&self.pool)
-            .await?;
-            channel.basic_ack(tag, BasicAckOptions { multiple: true }).await?;
-            self.stored(count);
+            self.store(&channel, batch).await?;
         }
+        Ok(())
+    }
+
+    async fn loop_worker(&self) -> anyhow::Result<()> {
+        let channel = self.connection.create_channel().await?;
+        channel
+            .basic_qos(LOOP_PREFETCH, BasicQosOptions::default())
+            .await?;
+        let mut consumers = Vec::new();
+        for (queue, _) in &self.queues {
+            let options = BasicConsumeOptions::default();
+            let consumer =
+                channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default());
+            consumers.push(consumer.await?.map(move |delivery| (queue.as_str(), delivery)));
+        }
+        let mut arrivals = stream::select_all(consumers).ready_chunks(BATCH);
+        // In the order of their tags, which the consumers between them do not keep, and `multiple` acks need.
+        let (mut waiting, mut next) = (BTreeMap::new(), 1);
+        while let Some(arrived) = self.next(arrivals.next()).await {
+            for (queue, delivery) in arrived {
+                let delivery = delivery?;
+                waiting.insert(delivery.delivery_tag, (queue, delivery));
+            }
+            loop {
+                let mut batch = Batch::default();
+                while batch.ids.len() < BATCH
+                    && let Some((queue, delivery)) = waiting.remove(&next)
+                {
+                    batch.push(queue, &delivery)?;
+                    next += 1;
+                }
+                if batch.ids.is_empty() {
+                    break;
+                }
+                self.store(&channel, batch).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn store(&self, channel: &Channel, batch: Batch) -> anyhow::Result<()> {
+        let count = batch.ids.len();
+        sqlx::query(
+            "insert into peer (id, tenant_id, payload)
+             select id, tenant_id, payload::jsonb
+             from unnest($1::uuid[], $2::uuid[], $3::text[]) as rows (id, tenant_id, payload)
+             on conflict do nothing",
+        )
+        .bind(batch.ids)
+        .bind(batch.tenants)
+        .bind(batch.payloads)
+        .execute(&self.pool)
+        .await?;
+        channel
+            .basic_ack(batch.last_tag, BasicAckOptions { multiple: true })
+            .await?;
+        self.stored(count);
         Ok(())
     }
 
@@ -208,6 +265,26 @@ impl Bench {
             .basic_consume(queue.into(), "".into(), options, FieldTable::default())
             .await?;
         Ok((channel, consumer))
+    }
+}
+
+/// What one INSERT takes, and the tag that acknowledges it.
+#[derive(Default)]
+struct Batch {
+    ids: Vec<Uuid>,
+    tenants: Vec<Uuid>,
+    payloads: Vec<String>,
+    last_tag: u64,
+}
+
+impl Batch {
+    fn push(&mut self, queue: &str, delivery: &Delivery) -> anyhow::Result<()> {
+        let (id, tenant, payload) = row(queue, delivery)?;
+        self.ids.push(id);
+        self.tenants.push(tenant);
+        self.payloads.push(payload);
+        self.last_tag = delivery.delivery_tag;
+        Ok(())
     }
 }
 

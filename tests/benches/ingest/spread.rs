@@ -23,7 +23,7 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     let targets = [None, Some(Target::AtLeast(0.90)), Some(Target::AtLeast(0.70))];
     for (n, (count, target)) in plan.tenants.into_iter().zip(targets).enumerate() {
         let mut many = Spread::new(count).await?;
-        let mut batched = Series::default();
+        let (mut batched, mut looped) = (Series::default(), Series::default());
         one.rates = Series::default();
         for round in 1..=plan.rounds {
             eprintln!("one tenant and {count}, round {round}");
@@ -32,10 +32,13 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
             if n == 0 {
                 let took = peers::batched(&many.ground, count, plan.messages, BYTES).await?;
                 batched.push(rate(plan.messages, took));
+                let took = peers::batched_loop(&many.ground, count, plan.messages, BYTES).await?;
+                looped.push(rate(plan.messages, took));
             }
         }
         if n == 0 {
-            many.beside_peer(report, &batched);
+            many.beside_peer(report, "a batched consumer, a loop for all", &looped);
+            many.beside_peer(report, "a batched consumer, a task for each", &batched);
         }
         many.beside_one(report, &one, target);
         // The bound is one on a thousand tenants.
@@ -86,12 +89,12 @@ impl Spread {
         }
     }
 
-    fn beside_peer(&self, report: &mut Report, batched: &Series) {
+    fn beside_peer(&self, report: &mut Report, what: &str, peer: &Series) {
         report.ratio(
-            format!("{}: a batched consumer", self.name()),
+            format!("{}: {what}", self.name()),
             self.rates.rate(),
-            format!("batched peer {}", batched.rate()),
-            self.rates.over(batched).median(),
+            format!("batched peer {}", peer.rate()),
+            self.rates.over(peer).median(),
             Some(Target::AtLeast(1.2)),
         );
     }
