@@ -1,5 +1,5 @@
-//! What somebody would write without Jalur. None has positions in commit order, fairness, dead letters or
-//! retries; both ack after the commit and store a message id once, as Jalur does.
+//! What somebody would write without Jalur. None has positions in commit order, fairness, dead letters or retries; all
+//! acknowledge after the commit and store a message id once, as Jalur does.
 //!
 //! Their table is partitioned and indexed as Jalur's is; its position is a sequence's, which readers cannot resume
 //! from, but which costs the same index.
