@@ -8,12 +8,7 @@ use proto::v1::{
     fleet_service_server::{FleetService, FleetServiceServer},
     watch_request::Message,
 };
-use tokio::{
-    net::TcpListener,
-    sync::mpsc,
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_stream::{
     Stream, StreamExt as _,
     wrappers::{ReceiverStream, TcpListenerStream},
@@ -301,11 +296,8 @@ async fn a_daemon_that_stops_takes_nothing_on_and_says_goodbye_last() {
     house.leave.cancel();
     assert!(matches!(stream.next().await, Message::Observed(last) if last.lanes.len() == 1));
     assert!(matches!(stream.next().await, Message::Leave(_)));
-    sleep(Duration::from_millis(20)).await;
-    assert!(
-        !house.client.is_finished(),
-        "it waits for the server to end the stream"
-    );
+    let early = timeout(Duration::from_millis(20), &mut house.client).await;
+    assert!(early.is_err(), "it waits for the server to end the stream");
     drop(stream);
     timeout(Duration::from_secs(1), house.client)
         .await

@@ -24,9 +24,14 @@ async fn a_process_that_does_not_stop_is_killed() {
             "trap '' TERM; echo here; while :; do sleep 0.1; done",
         ))
         .unwrap();
-    while process.log_tail(1) != "here" {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let traps = async {
+        while process.log_tail(1) != "here" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), traps)
+        .await
+        .expect("it says so once it traps the signal");
     assert!(list.exists());
     register.stop_all(Duration::from_millis(200)).await;
     process.exit().await;
