@@ -19,6 +19,7 @@ mod grpc;
 pub mod identity;
 mod messages;
 pub mod migrations;
+mod problems;
 mod telemetry;
 mod tenants;
 

@@ -17,7 +17,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use crate::broker::{Depth, Queues};
+use crate::{
+    broker::{Depth, Queues},
+    problems::{self, Kind},
+};
 
 /// How many tenants' queues are counted; the most that a scrape should hold.
 const TENANTS_MAX: i64 = 20_000;
@@ -29,6 +32,7 @@ struct Reading {
     tenants: Vec<(String, i64)>,
     daemons: Vec<(String, i64)>,
     assignments: Vec<(String, i64)>,
+    problems: Vec<(Kind, i64)>,
 }
 
 /// The instruments that are written to.
@@ -95,6 +99,13 @@ impl Gauges {
             &reading,
             |reading| labelled("daemon", &reading.assignments),
         );
+        gauge(
+            meter,
+            "jalur_problems",
+            "Tenants that have a problem, by its kind",
+            &reading,
+            problem_values,
+        );
         Self {
             reading,
             pool,
@@ -155,6 +166,7 @@ impl Gauges {
         let daemons = count("select state, count(*) from daemons where state <> 'gone' group by 1").await?;
         let assignments =
             count("select daemon_id, count(*) from assignments where workers > 0 group by 1").await?;
+        let problems = problems::counts(&self.pool).await?;
         let depths = if self.per_tenant {
             let ids = sqlx::query_scalar::<_, Uuid>(
                 "select id from tenants where phase = 'ready' order by id limit $1",
@@ -184,6 +196,7 @@ impl Gauges {
             tenants,
             daemons,
             assignments,
+            problems,
         })
     }
 }
@@ -222,6 +235,20 @@ fn depths(reading: &Reading, per_tenant: bool, pick: fn(&Depth) -> u32) -> Value
         .iter()
         .map(|(tenant, depth)| (i64::from(pick(depth)), label(tenant)))
         .collect()
+}
+
+/// A kind that nobody has is 0, and not absent.
+fn problem_values(reading: &Reading) -> Values {
+    let count = |kind| {
+        reading
+            .problems
+            .iter()
+            .find(|(of, _)| *of == kind)
+            .map_or(0, |(_, count)| *count)
+    };
+    Kind::ALL
+        .map(|kind| (count(kind), vec![KeyValue::new("kind", kind.word())]))
+        .into()
 }
 
 fn labelled(key: &'static str, counts: &[(String, i64)]) -> Values {

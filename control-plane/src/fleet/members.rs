@@ -8,6 +8,7 @@ use super::{
     changes::{Topic, notify},
     membership::{Event, Membership, Refusal, State},
 };
+use crate::problems::{self, Problem};
 
 /// Why a daemon is not, or no longer, a member.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,7 @@ pub(super) struct Report {
     pub(super) workers: i32,
     pub(super) busy: i32,
     pub(super) held: i32,
+    pub(super) problem: Option<Problem>,
 }
 
 /// A lane as its daemon is to run it; no workers: not at all.
@@ -70,6 +72,7 @@ pub(super) async fn join(pool: &PgPool, member: &Member, capacity: i32) -> Resul
         .bind(&member.id)
         .execute(&mut *transaction)
         .await?;
+        problems::forget(&mut transaction, &member.id).await?;
     }
     sqlx::query("update daemons set capacity = $2 where id = $1")
         .bind(&member.id)
@@ -264,6 +267,11 @@ pub(super) async fn observe(pool: &PgPool, member: &Member, reports: &[Report]) 
     .bind(column(|report| report.held))
     .execute(&mut *transaction)
     .await?;
+    let lanes: Vec<_> = reports
+        .iter()
+        .map(|report| (report.tenant, report.problem.clone()))
+        .collect();
+    problems::report(&mut transaction, &member.id, &lanes).await?;
     let stopped: Vec<_> = reports
         .iter()
         .filter(|report| report.state == "stopped")

@@ -11,6 +11,7 @@ use std::{
 use common::id::TenantId;
 use proto::v1;
 use sqlx::PgPool;
+use time::OffsetDateTime;
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
@@ -22,7 +23,10 @@ use super::{
     changes::{self, Topic},
     members::{self, Lane, Member, Report},
 };
-use crate::error::Error as CallError;
+use crate::{
+    error::Error as CallError,
+    problems::{Kind, Problem},
+};
 
 /// How many lanes one response holds: about 30 kB.
 const LANES_MAX: i64 = 500;
@@ -336,7 +340,33 @@ fn report(lane: &v1::ObservedLane) -> Result<Report, Status> {
         workers: count(lane.workers),
         busy: count(lane.busy),
         held: count(lane.held),
+        problem: lane.problem.as_ref().map(problem).transpose()?,
     })
+}
+
+fn problem(problem: &v1::Problem) -> Result<Problem, Status> {
+    let kind = match problem.kind() {
+        v1::ProblemKind::Queue => Kind::Queue,
+        v1::ProblemKind::Table => Kind::Table,
+        v1::ProblemKind::Delivery => Kind::Delivery,
+        v1::ProblemKind::Letters => Kind::Letters,
+        v1::ProblemKind::Unspecified => {
+            return Err(Status::invalid_argument(
+                "observed.lanes.problem.kind: is to be queue, table, delivery or letters",
+            ));
+        }
+    };
+    let since = problem.since.and_then(|since| {
+        OffsetDateTime::from_unix_timestamp(since.seconds)
+            .ok()?
+            .replace_nanosecond(since.nanos.try_into().ok()?)
+            .ok()
+    });
+    Ok(Problem::new(
+        kind,
+        &problem.detail,
+        since.unwrap_or_else(OffsetDateTime::now_utc),
+    ))
 }
 
 fn tenant(field: &str, text: &str) -> Result<TenantId, Status> {

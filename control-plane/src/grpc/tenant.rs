@@ -6,6 +6,7 @@ use tonic::{Request, Response, Status};
 use super::{page_size, scope, timestamp};
 use crate::{
     error::Error,
+    problems::{Kind, Problem},
     tenants::{self, NewTenant, Tenants, Update, model::Phase},
 };
 
@@ -127,11 +128,26 @@ impl TenantApi {
             consumers: runtime.consumers.into_iter().map(consumer).collect(),
             queue_depth: runtime.depth.map(|depth| depth.queue),
             dead_letters: runtime.depth.map(|depth| depth.dead_letters),
+            problem: runtime.problem.map(problem),
         };
         Ok(v1::Tenant {
             runtime: Some(runtime),
             ..tenant(of)
         })
+    }
+}
+
+fn problem(problem: Problem) -> v1::Problem {
+    let kind = match problem.kind {
+        Kind::Queue => v1::ProblemKind::Queue,
+        Kind::Table => v1::ProblemKind::Table,
+        Kind::Delivery => v1::ProblemKind::Delivery,
+        Kind::Letters => v1::ProblemKind::Letters,
+    };
+    v1::Problem {
+        kind: kind.into(),
+        detail: problem.detail,
+        since: Some(timestamp(problem.since)),
     }
 }
 

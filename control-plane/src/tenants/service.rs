@@ -14,6 +14,7 @@ use crate::{
     broker::{Depth, Queues},
     error::Error,
     fleet::{Consumer, Fleet},
+    problems::{self, Problem},
 };
 
 /// How long CreateTenant waits for the tenant's consumer.
@@ -30,6 +31,8 @@ pub(crate) struct Runtime {
     pub(crate) consumers: Vec<Consumer>,
     /// `None` when the broker cannot be asked.
     pub(crate) depth: Option<Depth>,
+    /// `None` when all is well.
+    pub(crate) problem: Option<Problem>,
 }
 
 /// Tenants.
@@ -112,6 +115,7 @@ impl Tenants {
         Ok(Runtime {
             consumers: lanes.consumers,
             depth,
+            problem: problems::of(&self.pool, id).await?,
         })
     }
 

@@ -210,6 +210,7 @@ fn observed(tenant_id: String, lane: Observed) -> v1::ObservedLane {
         workers: lane.workers,
         busy: lane.busy,
         held: lane.held,
+        problem: None,
     }
 }
 

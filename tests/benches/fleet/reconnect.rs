@@ -134,6 +134,7 @@ fn runs(lane: v1::Assignment) -> v1::ObservedLane {
         workers: lane.workers,
         busy: 0,
         held: 0,
+        problem: None,
     }
 }
 
