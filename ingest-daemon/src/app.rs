@@ -97,7 +97,7 @@ impl App {
                 board: Arc::clone(&board),
                 instruments: instruments.clone(),
             };
-            let committer = Committer::new(&config.database, instruments.clone())?;
+            let committer = Committer::shared(&config.database, instruments.clone())?;
             shards.push(Shard::new(options, committer.spawn(), commands));
             handles.push(handle);
         }

@@ -1,12 +1,15 @@
 //! The task that stores one shard's commits, one after the other.
 
-use std::time::Instant;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use common::config;
 use tokio::sync::mpsc;
 
 use super::{
-    Commit, Hold, Outcome, Portion, Settled,
+    Commit, Gate, Hold, Outcome, Portion, Settled,
     pass::{Answer, Fate, Fates, Pass},
     store::Store,
 };
@@ -17,6 +20,8 @@ use crate::{delivery::Message, metrics::Instruments};
 pub(crate) struct Committer {
     store: Store,
     instruments: Instruments,
+    /// A suspects' committer passes it before it connects.
+    gate: Option<Arc<Gate>>,
 }
 
 /// A shard's way to its committer. One commit at a time: the next one is filled meanwhile, in the lanes.
@@ -54,10 +59,28 @@ impl Handle {
 }
 
 impl Committer {
-    pub(crate) fn new(database: &config::Database, instruments: Instruments) -> Result<Self, config::Error> {
+    /// The committer that a shard's lanes share.
+    pub(crate) fn shared(
+        database: &config::Database,
+        instruments: Instruments,
+    ) -> Result<Self, config::Error> {
         Ok(Self {
             store: Store::new(database)?,
             instruments,
+            gate: None,
+        })
+    }
+
+    /// A committer for lanes under suspicion, one of them to a commit. It has a connection only while a commit is
+    /// under way, so there may be many of them.
+    pub(crate) fn suspects(
+        database: &config::Database,
+        instruments: Instruments,
+        gate: Arc<Gate>,
+    ) -> Result<Self, config::Error> {
+        Ok(Self {
+            gate: Some(gate),
+            ..Self::shared(database, instruments)?
         })
     }
 
@@ -67,7 +90,15 @@ impl Committer {
         let (sender, outcomes) = mpsc::channel(1);
         tokio::spawn(async move {
             while let Some(commit) = receiver.recv().await {
+                let gate = self.gate.clone();
+                let _pass = match &gate {
+                    Some(gate) => Some(gate.pass(Duration::ZERO).await),
+                    None => None,
+                };
                 let outcome = self.pass(commit).await;
+                if gate.is_some() {
+                    self.store.close().await;
+                }
                 if sender.send(outcome).await.is_err() {
                     break;
                 }
@@ -82,6 +113,7 @@ impl Committer {
     }
 
     async fn pass(&mut self, commit: Commit) -> Outcome {
+        let begun = Instant::now();
         let sizes: Vec<usize> = commit
             .portions
             .iter()
@@ -89,7 +121,7 @@ impl Committer {
             .collect();
         let mut pass = Pass::new(&sizes);
         loop {
-            let trial = commit.trial || pass.in_trouble();
+            let trial = self.gate.is_some() || pass.in_trouble();
             let Some(piece) = pass.next() else { break };
             let rows: Vec<_> = piece
                 .iter()
@@ -120,6 +152,7 @@ impl Committer {
             generation: commit.generation,
             settled,
             outage,
+            took: begun.elapsed(),
         };
         self.instruments.stored(&outcome);
         outcome

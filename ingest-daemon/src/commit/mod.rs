@@ -5,16 +5,25 @@
 //! that only what is to blame is left out, [`blame`] what is to blame, [`policy`] what goes into a commit; the
 //! statement is in [`store`].
 
+#![allow(
+    dead_code,
+    reason = "the suspects' committer is for the quarantine, which comes next"
+)]
+
 mod blame;
 mod committer;
+mod gate;
 mod pass;
 mod policy;
 mod store;
+
+use std::time::Duration;
 
 use common::id::TenantId;
 
 pub(crate) use self::{
     committer::{Committer, Handle},
+    gate::Gate,
     policy::{Allowance, Limits, thin},
 };
 use crate::delivery::Message;
@@ -24,8 +33,6 @@ use crate::delivery::Message;
 pub(crate) struct Commit {
     /// The life of the shard's channel that the delivery tags belong to.
     pub(crate) generation: u64,
-    /// Whether trouble is expected: the wait for a lock is short then.
-    pub(crate) trial: bool,
     /// What is to be stored, by tenant.
     pub(crate) portions: Vec<Portion>,
 }
@@ -48,6 +55,8 @@ pub(crate) struct Outcome {
     pub(crate) settled: Vec<Settled>,
     /// Why nothing could be stored any more, if so.
     pub(crate) outage: Option<String>,
+    /// How long it took, without any wait at the gate: what is merely slow is no company for others either.
+    pub(crate) took: Duration,
 }
 
 /// What became of one tenant's messages.
@@ -72,6 +81,9 @@ pub(crate) struct Settled {
 pub(crate) enum Hold {
     /// Its position counter is locked by another daemon's commit.
     Busy,
+    /// It was alone in what failed or was slow, in a commit of several or a shared one: the suspects' committer is to
+    /// try it alone. Nothing is known against it before.
+    Suspected,
     /// Its table cannot be written.
     Unwritable(String),
     /// Its run was taken apart for long enough; the rest comes later.

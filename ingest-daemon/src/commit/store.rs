@@ -151,8 +151,8 @@ impl Store {
     }
 
     /// Ends the connection.
-    pub(super) async fn close(self) {
-        if let Some(session) = self.session {
+    pub(super) async fn close(&mut self) {
+        if let Some(session) = self.session.take() {
             let _ = tokio::time::timeout(CONNECT_TIMEOUT, session.connection.close()).await;
         }
     }

@@ -27,7 +27,7 @@ impl Lanes {
             return None;
         }
         let mut chosen = Vec::new();
-        let (mut workers, mut trial) = (0, false);
+        let mut workers = 0;
         while chosen.len() < self.limits.tenants
             && let Some(tenant) = self.ready.pop_front()
         {
@@ -41,7 +41,6 @@ impl Lanes {
             }
             if lane.suspect {
                 if chosen.is_empty() {
-                    trial = true;
                     chosen.push(tenant);
                 } else {
                     lane.queued = true;
@@ -85,7 +84,6 @@ impl Lanes {
         }
         (!portions.is_empty()).then_some(Commit {
             generation: self.generation,
-            trial,
             portions,
         })
     }
@@ -142,7 +140,7 @@ impl Lanes {
                 }
                 wake_at.push(lane.unwritable.fail(now.instant, now.random));
             }
-            Some(Hold::Unfinished) => {}
+            Some(Hold::Suspected | Hold::Unfinished) => {}
             // Nothing of it was tried, perhaps.
             None if settled.stored.is_empty() => {}
             None => {

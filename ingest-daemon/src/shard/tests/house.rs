@@ -150,6 +150,7 @@ impl House {
             generation: commit.generation,
             settled: commit.portions.into_iter().map(fate).collect(),
             outage: outage.then(|| "gone".to_owned()),
+            took: Duration::ZERO,
         };
         self.lanes.settled(outcome, self.now());
         self.perform();
