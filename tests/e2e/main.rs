@@ -12,6 +12,7 @@ mod documents;
 mod fleet;
 mod grpc;
 mod identity;
+mod neighbours;
 mod outages;
 mod poison;
 mod programs;

@@ -9,7 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{PgPool, Postgres, Transaction};
 pub(crate) use tests::Options;
-use tests::{Answer, Environment, Member, Rest, usage};
+use tests::{Account, Answer, Environment, Member, Rest, usage};
 use uuid::Uuid;
 
 /// What takes longer on two busy cores has failed.
@@ -73,6 +73,11 @@ impl Stack {
 
     pub(crate) fn pool(&self) -> &PgPool {
         self.0.database()
+    }
+
+    /// Begins a steady load on tenants that are to notice nothing: `per_second` messages a second to each.
+    pub(crate) async fn account(&self, tenants: &[TenantId], per_second: u32) -> Account {
+        Account::start(&self.0, tenants, per_second).await.unwrap()
     }
 
     /// Any request with any body; without a token where it is empty.

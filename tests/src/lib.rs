@@ -4,7 +4,7 @@
 //!   or a test's own, to be killed and started again.
 //! - [`Stack`]: one test's database, vhost, control planes and daemons. [`Member`] is one of its processes.
 //! - [`Rest`]: a client that only reports. [`eventually()`]: waits for a condition. [`load`]: many messages.
-//!   [`bench`]: what the benches share. [`usage`]: what a process uses. [`Proxy`]: a slow way to a server.
+//!   [`Account`]: a steady load, and what became of it. [`bench`]: what the benches share. [`usage`]: what a process uses. [`Proxy`]: a slow way to a server.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -27,6 +27,7 @@
 //! # }
 //! ```
 
+mod account;
 pub mod bench;
 mod environment;
 mod eventually;
@@ -37,6 +38,7 @@ mod stack;
 pub mod usage;
 
 pub use self::{
+    account::{Account, Report},
     environment::Environment,
     eventually::eventually,
     proxy::Proxy,
