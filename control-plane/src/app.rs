@@ -63,9 +63,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         fleet: fleet.clone(),
         propagation: instruments.propagation.clone(),
     };
+    let publisher = Publisher::new(publishing.clone(), queues.clone());
     let publish = Publishing {
         tenants: tenants.clone(),
-        publisher: Publisher::new(publishing.clone()),
+        publisher: publisher.clone(),
         message_bytes_max: config.limits.message_bytes,
         messages: instruments.messages.clone(),
     };
@@ -75,7 +76,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let dead_letters = DeadLetters::new(
         tenants.clone(),
-        DeadLetterQueues::new(queues_broker.clone(), publishing.clone()),
+        DeadLetterQueues::new(queues_broker.clone(), publisher),
         pool.clone(),
     );
     let watch = Watch {

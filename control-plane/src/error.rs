@@ -1,8 +1,13 @@
 //! What can go wrong for a caller, and the one table of what each is on the wire.
 
 use common::{broker, id::TenantId};
-use tonic::{Code, Status};
+use tonic::{Code, Status, metadata::MetadataValue};
 use tracing::debug;
+
+use crate::broker::QueueError;
+
+/// The metadata of a RESOURCE_EXHAUSTED that no later try changes: what was sent is too large.
+pub(crate) const TOO_LARGE: &str = "x-jalur-too-large";
 
 /// Why a call failed. The text is for the caller: what was wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +27,12 @@ pub(crate) enum Error {
     /// Something is there already.
     #[error("{0}")]
     Exists(String),
+    /// There is no room for more.
+    #[error("{0}")]
+    Full(String),
+    /// A queue is not as it is to be, which only an operator can mend.
+    #[error("{0}; delete or rename it in RabbitMQ, or remove the policy or declaration that made it so")]
+    Mismatch(QueueError),
     /// It cannot be done now; trying again will do it.
     #[error("{0}")]
     Unavailable(String),
@@ -44,7 +55,8 @@ impl Error {
     fn code(&self) -> Code {
         match self {
             Self::Invalid { .. } => Code::InvalidArgument,
-            Self::TooLarge { .. } => Code::ResourceExhausted,
+            Self::TooLarge { .. } | Self::Full(_) => Code::ResourceExhausted,
+            Self::Mismatch(_) => Code::FailedPrecondition,
             Self::NoTenant(_) | Self::NoDaemon(_) => Code::NotFound,
             Self::Exists(_) => Code::AlreadyExists,
             Self::Unavailable(_) | Self::Broker(_) => Code::Unavailable,
@@ -72,6 +84,15 @@ fn is_outage(error: &sqlx::Error) -> bool {
     }
 }
 
+impl From<QueueError> for Error {
+    fn from(error: QueueError) -> Self {
+        match error {
+            QueueError::Broker(error) => error.into(),
+            error @ QueueError::Mismatch { .. } => Self::Mismatch(error),
+        }
+    }
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = error.code();
@@ -83,6 +104,12 @@ impl From<Error> for Status {
             // The gateway logs what is our fault, and keeps it from the caller.
             error => error.to_string(),
         };
-        Self::new(code, message)
+        let mut status = Self::new(code, message);
+        if let Error::TooLarge { .. } = error {
+            status
+                .metadata_mut()
+                .insert(TOO_LARGE, MetadataValue::from_static("true"));
+        }
+        status
     }
 }

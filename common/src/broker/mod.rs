@@ -4,6 +4,8 @@
 //! and connects again with a jittered backoff. Users take the current [`Link`], open channels on it, and learn from
 //! [`Link::lost`] that everything on it is gone.
 
+mod channels;
+pub mod publisher;
 mod supervisor;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -12,7 +14,11 @@ use lapin::{Channel, uri::AMQPUri};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use self::supervisor::Supervisor;
+pub use self::{
+    channels::{Channels, Lease, Purpose},
+    publisher::Publisher,
+    supervisor::Supervisor,
+};
 use crate::config::{self, Secret};
 
 /// How long one request to the broker may take. It answers in milliseconds; a queue's declaration on a loaded
@@ -28,6 +34,9 @@ pub enum Error {
     /// It did not answer within [`REQUEST_TIMEOUT`].
     #[error("RabbitMQ did not answer within {} s", REQUEST_TIMEOUT.as_secs())]
     Timeout,
+    /// It has a memory or disk alarm.
+    #[error("RabbitMQ takes no messages at the moment: it is short of memory or disk")]
+    Blocked,
     /// It answered with an error, or the connection broke.
     #[error("RabbitMQ: {0}")]
     Broker(#[from] lapin::Error),
@@ -52,6 +61,8 @@ pub struct Link {
     connection: lapin::Connection,
     given_up: CancellationToken,
     lost: CancellationToken,
+    /// As the broker last said.
+    blocked: watch::Sender<bool>,
 }
 
 impl Link {
@@ -70,9 +81,16 @@ impl Link {
         self.lost.cancelled().await;
     }
 
-    /// Whether the broker has stopped taking what this connection publishes (memory or disk alarm).
+    /// Whether the broker has stopped reading what this connection sends (memory or disk alarm).
     pub fn blocked(&self) -> bool {
         self.connection.status().blocked()
+    }
+
+    /// Completes when the broker has stopped reading what this connection sends.
+    pub async fn blocks(&self) {
+        let mut blocked = self.blocked.subscribe();
+        // The sender is in this very link.
+        let _ = blocked.wait_for(|blocked| *blocked).await;
     }
 }
 
@@ -91,6 +109,11 @@ impl Broker {
             Ok(Ok(link)) => link.clone().ok_or(Error::Down),
             Ok(Err(_)) | Err(_) => Err(Error::Down),
         }
+    }
+
+    /// The current connection, without waiting for one.
+    pub fn current(&self) -> Result<Arc<Link>, Error> {
+        self.link.borrow().clone().ok_or(Error::Down)
     }
 
     /// Whether there is a connection at the moment.

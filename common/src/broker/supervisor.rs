@@ -44,6 +44,7 @@ impl Supervisor {
                 connection,
                 given_up: CancellationToken::new(),
                 lost: CancellationToken::new(),
+                blocked: watch::Sender::new(false),
             });
             self.link.send_replace(Some(Arc::clone(&link)));
 
@@ -57,8 +58,14 @@ impl Supervisor {
                             debug!(connection = self.name, %error, "RabbitMQ closed a channel");
                         }
                         Some(lapin::Event::Error(error)) => warn!(connection = self.name, %error, "RabbitMQ reported an error"),
-                        Some(lapin::Event::ConnectionBlocked(reason)) => warn!(connection = self.name, reason, "RabbitMQ blocks publishing"),
-                        Some(lapin::Event::ConnectionUnblocked) => info!(connection = self.name, "RabbitMQ takes messages again"),
+                        Some(lapin::Event::ConnectionBlocked(reason)) => {
+                            link.blocked.send_replace(true);
+                            warn!(connection = self.name, reason, "RabbitMQ blocks publishing");
+                        }
+                        Some(lapin::Event::ConnectionUnblocked) => {
+                            link.blocked.send_replace(false);
+                            info!(connection = self.name, "RabbitMQ takes messages again");
+                        }
                         _ => {}
                     },
                     () = tokio::time::sleep(CHECK_EVERY) => {}

@@ -13,7 +13,7 @@ use lapin::{
     types::FieldTable,
 };
 
-use super::{Letter, Publisher, queues::close};
+use super::{Letter, Publisher};
 use crate::error::Error as CallError;
 
 /// The reply code of a queue that is not there.
@@ -27,14 +27,14 @@ const AHEAD_BYTES: usize = 4 << 20;
 #[derive(Clone, Debug)]
 pub(crate) struct DeadLetterQueues {
     queues: Broker,
-    publishing: Broker,
+    publisher: Publisher,
 }
 
 impl DeadLetterQueues {
     /// Reads over one connection and publishes over another: a broker that is short of memory stops reading from
     /// those that publish.
-    pub(crate) fn new(queues: Broker, publishing: Broker) -> Self {
-        Self { queues, publishing }
+    pub(crate) fn new(queues: Broker, publisher: Publisher) -> Self {
+        Self { queues, publisher }
     }
 
     /// Begins to read the dead letters that a tenant has now.
@@ -69,10 +69,9 @@ impl DeadLetterQueues {
         Ok(purged)
     }
 
-    /// A publisher with a channel of its own: what the broker objects to in somebody's properties closes no channel
-    /// that others publish on.
+    /// What publishes replays.
     pub(crate) fn publisher(&self) -> Publisher {
-        Publisher::new(self.publishing.clone())
+        self.publisher.clone()
     }
 
     async fn channel(&self) -> Result<Channel, Error> {
@@ -163,6 +162,13 @@ fn missing(error: Error, tenant: TenantId) -> CallError {
         ))
     } else {
         error.into()
+    }
+}
+
+/// Closes a channel that has done its work. One that is lost already needs no closing.
+async fn close(channel: Channel) {
+    if let Err(error) = within(channel.close(200, "done".into())).await {
+        tracing::debug!(%error, "could not close a channel");
     }
 }
 

@@ -9,5 +9,5 @@ pub(crate) use self::{
     dead_letters::{DeadLetterQueues, Reader},
     letter::Letter,
     publisher::{Outgoing, Publisher},
-    queues::{Depth, Queues},
+    queues::{Depth, Error as QueueError, Queues},
 };

@@ -1,26 +1,29 @@
-//! Publishing with confirms: a message counts once the broker has it on disk, and in a queue.
+//! Publishing to tenants' queues.
 
-use std::sync::Arc;
+use std::time::Duration;
 
 use common::{
-    broker::{Broker, Error, Link, REQUEST_TIMEOUT, within},
+    broker::{Broker, REQUEST_TIMEOUT, publisher},
     id::TenantId,
 };
-use futures::future;
 use lapin::{
-    BasicProperties, Channel,
-    options::{BasicPublishOptions, ConfirmSelectOptions},
+    BasicProperties,
     types::{AMQPValue, FieldTable},
 };
-use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use super::Queues;
 use crate::error::Error as CallError;
 
 /// A persistent message, by AMQP's numbering.
 const PERSISTENT: u8 = 2;
 /// Milliseconds since 1970 when a message was published.
 const PUBLISHED_AT: &str = "x-jalur-published-at";
+/// How many calls publish at once; others wait. A confirm takes the broker some milliseconds, so that is thousands a
+/// second; and a channel costs the broker 50 kB.
+const CALLS_MAX: usize = 64;
+/// How long a call may take.
+const PATIENCE: Duration = REQUEST_TIMEOUT;
 
 /// A message on its way to a tenant's queue.
 #[derive(Debug)]
@@ -50,83 +53,54 @@ impl Outgoing {
     }
 }
 
-/// Publishes on one channel, which is opened again when it is lost.
+/// Publishes to tenants' queues; a handle.
 #[derive(Clone, Debug)]
 pub(crate) struct Publisher {
-    broker: Broker,
-    channel: Arc<Mutex<Option<Open>>>,
-}
-
-#[derive(Clone, Debug)]
-struct Open {
-    link: Arc<Link>,
-    channel: Channel,
+    publisher: publisher::Publisher,
+    queues: Queues,
 }
 
 impl Publisher {
-    pub(crate) fn new(broker: Broker) -> Self {
+    /// Publishes over `broker`, and asks `queues` why one refuses.
+    pub(crate) fn new(broker: Broker, queues: Queues) -> Self {
         Self {
-            broker,
-            channel: Arc::default(),
+            publisher: publisher::Publisher::new(broker, CALLS_MAX, Some(PATIENCE)),
+            queues,
         }
     }
 
     /// Publishes to a tenant's queue and returns once the broker has confirmed every message. After an error some
     /// may have been taken: publishing them again under their ids is harmless.
     pub(crate) async fn publish(&self, tenant: TenantId, messages: Vec<Outgoing>) -> Result<(), CallError> {
-        let open = self.open().await?;
-        let result = tokio::time::timeout(REQUEST_TIMEOUT, send(&open.channel, tenant, messages)).await;
-        match result {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(error),
-            Err(_) if open.link.blocked() => Err(CallError::Unavailable(
-                "RabbitMQ takes no messages at the moment: it is short of memory or disk; try again".into(),
-            )),
-            Err(_) => Err(Error::Timeout.into()),
+        let route = publisher::Route::queue(tenant.queue());
+        let messages = messages.into_iter().map(|message| publisher::Message {
+            body: message.body.into(),
+            properties: message.properties,
+        });
+        match self.publisher.publish(&route, messages.collect()).await {
+            Ok(()) => Ok(()),
+            Err(publisher::Error::Broker(error)) => Err(error.into()),
+            Err(publisher::Error::Unroutable(_)) => Err(missing(tenant)),
+            Err(publisher::Error::Refused) => Err(self.refused(tenant).await),
         }
     }
 
-    async fn open(&self) -> Result<Open, Error> {
-        let mut slot = self.channel.lock().await;
-        if let Some(open) = slot.as_ref().filter(|open| open.channel.status().connected()) {
-            return Ok(open.clone());
+    /// Why a tenant's queue refuses messages. The broker does not say: it refuses for a full queue and for one whose
+    /// process has failed. A queue that answers works, and so is full.
+    async fn refused(&self, tenant: TenantId) -> CallError {
+        match self.queues.waiting(tenant).await {
+            Ok(Some(waiting)) => CallError::Full(format!(
+                "the queue of tenant {tenant} is full: {waiting} messages wait, and its limit \
+                 (max-length or max-length-bytes) refuses more; send again when some are stored, or have the limit raised"
+            )),
+            Ok(None) => missing(tenant),
+            Err(error) => CallError::Unavailable(format!(
+                "RabbitMQ refuses messages to the queue of tenant {tenant}: {error}; try again"
+            )),
         }
-        let link = self.broker.link().await?;
-        let channel = link.channel().await?;
-        within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
-        Ok(slot.insert(Open { link, channel }).clone())
     }
 }
 
-async fn send(channel: &Channel, tenant: TenantId, messages: Vec<Outgoing>) -> Result<(), CallError> {
-    // `mandatory`: the default exchange returns what has no queue, instead of dropping it.
-    let options = BasicPublishOptions {
-        mandatory: true,
-        ..BasicPublishOptions::default()
-    };
-    let queue = tenant.queue();
-    let mut confirms = Vec::with_capacity(messages.len());
-    for message in messages {
-        let publish = channel.basic_publish(
-            "".into(),
-            queue.as_str().into(),
-            options,
-            &message.body,
-            message.properties,
-        );
-        confirms.push(publish.await.map_err(Error::from)?);
-    }
-    for confirm in future::try_join_all(confirms).await.map_err(Error::from)? {
-        if confirm.is_nack() {
-            return Err(CallError::Unavailable(
-                "RabbitMQ refused a message; try again".into(),
-            ));
-        }
-        if confirm.take_message().is_some() {
-            return Err(CallError::Unavailable(format!(
-                "the queue of tenant {tenant} is not there; try again"
-            )));
-        }
-    }
-    Ok(())
+fn missing(tenant: TenantId) -> CallError {
+    CallError::Unavailable(format!("the queue of tenant {tenant} is not there; try again"))
 }

@@ -4,18 +4,41 @@
 use std::collections::HashMap;
 
 use common::{
-    broker::{Broker, Error, within},
+    broker::{self, Broker, Channels, Purpose, within},
     config::QueueType,
     id::TenantId,
 };
 use lapin::{
-    Channel,
     options::{QueueDeclareOptions, QueueDeleteOptions},
     types::{AMQPValue, FieldTable},
 };
 
-/// The reply code of a queue that is not there.
+/// The reply codes of a queue that is not there, that is another connection's alone, and that is another one than was
+/// asked for.
 const NOT_FOUND: u16 = 404;
+const LOCKED: u16 = 405;
+const DIFFERS: u16 = 406;
+/// How many of these calls go on at once: each takes a millisecond.
+const CALLS_MAX: usize = 16;
+/// Unlimited, on every version: RabbitMQ 4 drops a message after 20 redeliveries unless told otherwise, and 3.10 takes
+/// -1 for none at all. Ours leave a queue only when they are stored or dead-lettered.
+const DELIVERY_LIMIT: i32 = 1_000_000;
+
+/// Why something could not be done with a queue.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// RabbitMQ failed.
+    #[error(transparent)]
+    Broker(#[from] broker::Error),
+    /// A queue of that name is there, and is not the one that was asked for. Trying again changes nothing.
+    #[error("the queue {queue} is there, but not as it is to be: {detail}")]
+    Mismatch {
+        /// Its name.
+        queue: String,
+        /// What is different.
+        detail: String,
+    },
+}
 
 /// How many messages wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,29 +49,34 @@ pub(crate) struct Depth {
     pub(crate) dead_letters: u32,
 }
 
-/// Tenants' queues. Every operation has a channel of its own: an error closes it, and nothing else.
+/// Tenants' queues; a handle. Each request to the broker has a channel to itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Queues {
-    broker: Broker,
+    channels: Channels,
     queue_type: QueueType,
 }
 
 impl Queues {
     pub(crate) fn new(broker: Broker, queue_type: QueueType) -> Self {
-        Self { broker, queue_type }
+        Self {
+            channels: Channels::new(broker, Purpose::Asking, CALLS_MAX),
+            queue_type,
+        }
     }
 
     /// Declares both of a tenant's queues; where they are, nothing changes.
     pub(crate) async fn declare(&self, tenant: TenantId) -> Result<(), Error> {
-        let channel = self.channel().await?;
         for queue in [tenant.queue(), tenant.dead_letter_queue()] {
+            let channel = self.channels.take().await?;
             let options = QueueDeclareOptions {
                 durable: true,
                 ..QueueDeclareOptions::default()
             };
-            within(channel.queue_declare(queue.into(), options, self.arguments())).await?;
+            within(channel.queue_declare(queue.as_str().into(), options, self.arguments()))
+                .await
+                .map_err(|error| mismatch(queue, error))?;
+            channel.done();
         }
-        close(channel).await;
         Ok(())
     }
 
@@ -56,100 +84,137 @@ impl Queues {
         let mut arguments = FieldTable::default();
         if self.queue_type == QueueType::Quorum {
             arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-            // RabbitMQ 4 drops a message after 20 redeliveries unless told otherwise; ours leave a queue only when
-            // they are stored or dead-lettered.
-            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(-1));
+            arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(DELIVERY_LIMIT));
         }
         arguments
     }
 
     /// Deletes both of a tenant's queues, whatever is in them; those that are gone already are no error.
-    pub(crate) async fn delete(&self, tenant: TenantId) -> Result<(), Error> {
-        let channel = self.channel().await?;
+    pub(crate) async fn delete(&self, tenant: TenantId) -> Result<(), broker::Error> {
         for queue in [tenant.queue(), tenant.dead_letter_queue()] {
-            within(channel.queue_delete(queue.into(), QueueDeleteOptions::default())).await?;
+            let channel = self.channels.take().await?;
+            match within(channel.queue_delete(queue.into(), QueueDeleteOptions::default())).await {
+                Ok(_) => channel.done(),
+                Err(error) if error.reply_code() == Some(NOT_FOUND) => {}
+                Err(error) => return Err(error),
+            }
         }
-        close(channel).await;
         Ok(())
     }
 
     /// How many messages wait in a tenant's queues. A queue that is not there has none. Without a connection the
     /// answer is an error at once: whoever reads a tenant does not wait for the broker.
-    pub(crate) async fn depth(&self, tenant: TenantId) -> Result<Depth, Error> {
-        if !self.broker.is_up() {
-            return Err(Error::Down);
-        }
-        let mut counter = Counter {
-            queues: self,
-            channel: None,
-        };
-        let depth = counter.depth(tenant).await?;
-        counter.close().await;
-        Ok(depth)
-    }
-
-    /// How many messages wait in the queues of many tenants, counted one after another on one channel.
-    pub(crate) async fn depths(&self, tenants: &[TenantId]) -> Result<HashMap<TenantId, Depth>, Error> {
-        let mut counter = Counter {
-            queues: self,
-            channel: None,
-        };
-        let mut depths = HashMap::with_capacity(tenants.len());
-        for &tenant in tenants {
-            depths.insert(tenant, counter.depth(tenant).await?);
-        }
-        counter.close().await;
-        Ok(depths)
-    }
-
-    async fn channel(&self) -> Result<Channel, Error> {
-        self.broker.link().await?.channel().await
-    }
-}
-
-/// Counts with passive declares, on a channel that is opened again when a missing queue has closed it.
-struct Counter<'a> {
-    queues: &'a Queues,
-    channel: Option<Channel>,
-}
-
-impl Counter<'_> {
-    async fn depth(&mut self, tenant: TenantId) -> Result<Depth, Error> {
+    pub(crate) async fn depth(&self, tenant: TenantId) -> Result<Depth, broker::Error> {
         Ok(Depth {
-            queue: self.count(tenant.queue()).await?,
-            dead_letters: self.count(tenant.dead_letter_queue()).await?,
+            queue: self.count(tenant.queue()).await?.unwrap_or_default(),
+            dead_letters: self.count(tenant.dead_letter_queue()).await?.unwrap_or_default(),
         })
     }
 
-    async fn count(&mut self, queue: String) -> Result<u32, Error> {
-        let channel = match &self.channel {
-            Some(channel) => channel,
-            None => self.channel.insert(self.queues.channel().await?),
-        };
+    /// How many messages wait in a tenant's queue; `None` if that is not there.
+    pub(crate) async fn waiting(&self, tenant: TenantId) -> Result<Option<u32>, broker::Error> {
+        self.count(tenant.queue()).await
+    }
+
+    /// How many messages wait in the queues of many tenants, one after another. A tenant whose queues the broker
+    /// cannot count, because they are being deleted, say, is left out.
+    pub(crate) async fn depths(
+        &self,
+        tenants: &[TenantId],
+    ) -> Result<HashMap<TenantId, Depth>, broker::Error> {
+        let mut depths = HashMap::with_capacity(tenants.len());
+        for &tenant in tenants {
+            match self.depth(tenant).await {
+                Ok(depth) => {
+                    depths.insert(tenant, depth);
+                }
+                Err(error) if error.reply_code().is_some() => {
+                    tracing::debug!(%tenant, %error, "a tenant's queues cannot be counted");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(depths)
+    }
+
+    /// A passive declare: how many messages wait in a queue.
+    async fn count(&self, queue: String) -> Result<Option<u32>, broker::Error> {
+        let channel = self.channels.take().await?;
         let options = QueueDeclareOptions {
             passive: true,
             ..QueueDeclareOptions::default()
         };
         match within(channel.queue_declare(queue.into(), options, FieldTable::default())).await {
-            Ok(queue) => Ok(queue.message_count()),
-            Err(error) if error.reply_code() == Some(NOT_FOUND) => {
-                self.channel = None;
-                Ok(0)
+            Ok(queue) => {
+                let count = queue.message_count();
+                channel.done();
+                Ok(Some(count))
             }
+            Err(error) if error.reply_code() == Some(NOT_FOUND) => Ok(None),
             Err(error) => Err(error),
-        }
-    }
-
-    async fn close(self) {
-        if let Some(channel) = self.channel {
-            close(channel).await;
         }
     }
 }
 
-/// Closes a channel that has done its work. One that is lost already needs no closing.
-pub(super) async fn close(channel: Channel) {
-    if let Err(error) = within(channel.close(200, "done".into())).await {
-        tracing::debug!(%error, "could not close a channel");
+fn mismatch(queue: String, error: broker::Error) -> Error {
+    match error.reply_code() {
+        Some(LOCKED) => Error::Mismatch {
+            queue,
+            detail: "it is exclusive, and another connection's".into(),
+        },
+        Some(DIFFERS) => Error::Mismatch {
+            queue,
+            detail: difference(&error.to_string()),
+        },
+        _ => error.into(),
+    }
+}
+
+/// What is different, out of the broker's `PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue '…' in
+/// vhost '/': received none but current is the value '10' of type 'signedint'`.
+fn difference(text: &str) -> String {
+    let parse = || {
+        let (_, rest) = text.split_once("inequivalent arg '")?;
+        let (argument, rest) = rest.split_once('\'')?;
+        let (received, current) = rest.split_once(": received ")?.1.split_once(" but current is ")?;
+        let value = |text: &str| match text.split('\'').nth(1) {
+            Some(value) => value.to_owned(),
+            None => "none".to_owned(),
+        };
+        Some(format!(
+            "its {argument} is {}, and is to be {}",
+            value(current),
+            value(received)
+        ))
+    };
+    parse().unwrap_or_else(|| "the broker does not say in what".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_differs_is_said_in_our_words() {
+        let text = |rest: &str| format!("PRECONDITION_FAILED - inequivalent arg {rest}");
+        assert_eq!(
+            difference(&text(
+                "'x-max-length' for queue 'q' in vhost '/': received none but current is the value '10' of type 'signedint'"
+            )),
+            "its x-max-length is 10, and is to be none"
+        );
+        assert_eq!(
+            difference(&text(
+                "'durable' for queue 'q' in vhost '/': received 'true' but current is 'false'"
+            )),
+            "its durable is false, and is to be true"
+        );
+        assert_eq!(
+            difference(&text(
+                "'x-queue-type' for queue 'q' in vhost 'v': received the value 'quorum' of type 'longstr' but current is none"
+            )),
+            "its x-queue-type is none, and is to be quorum"
+        );
+        assert_eq!(difference("anything else"), "the broker does not say in what");
     }
 }

@@ -8,6 +8,7 @@ use http::{
 use tonic::{Code, Status};
 
 use super::json;
+use crate::error::TOO_LARGE;
 
 /// What a user is told of a fault of ours; the log has the rest.
 const INTERNAL: &str = "something failed here, and the log says what; the request may be sent again";
@@ -82,7 +83,11 @@ impl Error {
             log(status, method);
             return Self::new(http_status(code), code, INTERNAL);
         }
-        Self::new(http_status(code), code, status.message())
+        let http = match status.metadata().contains_key(TOO_LARGE) {
+            true => StatusCode::PAYLOAD_TOO_LARGE,
+            false => http_status(code),
+        };
+        Self::new(http, code, status.message())
     }
 
     /// The code in gRPC.
@@ -110,7 +115,7 @@ impl Error {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
@@ -155,7 +160,7 @@ fn log(status: &Status, method: &str) {
     tracing::error!(method, code = ?status.code(), error = status.message(), "a call failed");
 }
 
-/// The HTTP status for a code, as google.rpc.Code has it; but RESOURCE_EXHAUSTED is only ever "too large" here.
+/// The HTTP status for a code, as google.rpc.Code has it.
 fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,
@@ -164,7 +169,7 @@ fn http_status(code: Code) -> StatusCode {
         Code::PermissionDenied => StatusCode::FORBIDDEN,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::AlreadyExists | Code::Aborted => StatusCode::CONFLICT,
-        Code::ResourceExhausted => StatusCode::PAYLOAD_TOO_LARGE,
+        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
         // nginx's "client closed request", which has no name in the standard.
         Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
         Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,

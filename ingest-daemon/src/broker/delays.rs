@@ -76,7 +76,8 @@ fn arguments(delay: Duration, queue_type: QueueType) -> FieldTable {
     arguments.insert("x-dead-letter-exchange".into(), text(""));
     if queue_type == QueueType::Quorum {
         arguments.insert("x-queue-type".into(), text("quorum"));
-        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(-1));
+        // As tenants' queues have it: 3.10 takes -1, which RabbitMQ 4 takes for unlimited, for none at all.
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongInt(1_000_000));
         // Dead-lettering stays at-most-once, the default: at-least-once keeps what has no queue to go to, and a few
         // dozen messages of deleted tenants would stop everybody's retries for good.
     }

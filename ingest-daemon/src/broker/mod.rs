@@ -8,8 +8,10 @@ mod envelope;
 mod publisher;
 mod wire;
 
+pub(crate) use common::broker::publisher::Error as PublishError;
+
 pub(crate) use self::{
     envelope::Envelope,
-    publisher::{Error as PublishError, Publisher},
+    publisher::Publisher,
     wire::{Event, Wire},
 };
