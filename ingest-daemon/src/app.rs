@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use common::{
     admin::{self, Readiness},
-    broker::{self, Broker, Supervisor},
+    broker::{self, Broker, Meter, Supervisor},
     database,
     telemetry::Metrics,
 };
@@ -66,8 +66,10 @@ impl App {
         let board = Arc::new(Board::default());
         let instruments = Instruments::new(&metrics, Arc::clone(&board), config.metrics.per_tenant);
 
+        // One for the daemon, whatever the number of shards and connections.
+        let meter = Meter::new(config.ingest.prefetch_bytes as u64);
         let (consuming, consuming_supervisor) =
-            broker::connect(&config.rabbitmq.url, &format!("{id} consumes"))?;
+            broker::connect_metered(&config.rabbitmq.url, &format!("{id} consumes"), meter)?;
         // Apart: a broker short of memory stops reading from connections that publish, acknowledgements included.
         let (publishing, publishing_supervisor) =
             broker::connect(&config.rabbitmq.url, &format!("{id} publishes"))?;

@@ -2,7 +2,11 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use common::{id::TenantId, payload};
+use common::{
+    broker::{Held, Verdict},
+    id::TenantId,
+    payload,
+};
 use uuid::Uuid;
 
 use crate::{broker::Envelope, retry::Policy};
@@ -16,6 +20,10 @@ pub(crate) struct Delivery {
     pub(crate) body: Vec<u8>,
     /// Its properties.
     pub(crate) envelope: Envelope,
+    /// Its share of the memory.
+    pub(crate) held: Held,
+    /// What is wrong with it.
+    pub(crate) verdict: Option<Verdict>,
 }
 
 /// A message that is to be stored.
@@ -35,6 +43,8 @@ pub(crate) struct Message {
     pub(crate) first_failed: Option<SystemTime>,
     /// Its properties, for the letter that it may become.
     pub(crate) envelope: Envelope,
+    /// Its share of the memory.
+    pub(crate) held: Held,
 }
 
 /// Where a message that failed goes.
@@ -69,6 +79,9 @@ pub(crate) struct Letter {
     pub(crate) first_failed: SystemTime,
     /// When it failed last.
     pub(crate) failed: SystemTime,
+    /// Its share of the memory.
+    #[allow(dead_code, reason = "it is given back when the letter is dropped")]
+    pub(crate) held: Held,
 }
 
 /// Why a message failed.
@@ -82,6 +95,8 @@ pub(crate) enum Reason {
     TooLarge,
     /// PostgreSQL refused its row.
     Refused,
+    /// Which message it is cannot be read.
+    Unreadable,
 }
 
 impl Reason {
@@ -92,6 +107,7 @@ impl Reason {
             Self::NotStorable => "not_storable",
             Self::TooLarge => "too_large",
             Self::Refused => "refused",
+            Self::Unreadable => "unreadable",
         }
     }
 }
@@ -117,13 +133,34 @@ impl Delivery {
         bytes_max: usize,
         now: SystemTime,
     ) -> Result<Message, Box<Letter>> {
-        let id = identify(tenant, self.envelope.id(), self.envelope.message_id());
         let attempts = self.envelope.attempts();
         let first_failed = match attempts {
             0 => None,
             _ => self.envelope.first_failed_at(),
         };
-        let error = match payload::check(&self.body, bytes_max) {
+        let dead = |id, body, envelope, held, reason, detail| {
+            Box::new(Letter {
+                tag: self.tag,
+                id,
+                body,
+                envelope,
+                to: Destination::DeadLetters,
+                reason,
+                detail,
+                attempts: attempts.saturating_add(1),
+                first_failed: first_failed.unwrap_or(now),
+                failed: now,
+                held,
+            })
+        };
+        if let Some(Verdict::Unreadable(detail)) = self.verdict {
+            // What stands there is the same whenever it comes again.
+            let id = tenant.message_id(&detail);
+            let reason = Reason::Unreadable;
+            return Err(dead(id, self.body, self.envelope, self.held, reason, detail));
+        }
+        let id = identify(tenant, self.envelope.id(), self.envelope.message_id());
+        let (error, body) = match payload::check(&self.body, bytes_max) {
             Ok(_) => match String::from_utf8(self.body) {
                 Ok(payload) => {
                     return Ok(Message {
@@ -134,6 +171,7 @@ impl Delivery {
                         attempts,
                         first_failed,
                         envelope: self.envelope,
+                        held: self.held,
                     });
                 }
                 // The check has looked at that already; it is answered all the same.
@@ -144,19 +182,8 @@ impl Delivery {
             },
             Err(error) => (error, self.body),
         };
-        let (error, body) = error;
-        Err(Box::new(Letter {
-            tag: self.tag,
-            id,
-            body,
-            to: Destination::DeadLetters,
-            reason: Reason::from(&error),
-            detail: error.to_string(),
-            attempts: attempts.saturating_add(1),
-            first_failed: first_failed.unwrap_or(now),
-            failed: now,
-            envelope: self.envelope,
-        }))
+        let (reason, detail) = (Reason::from(&error), error.to_string());
+        Err(dead(id, body, self.envelope, self.held, reason, detail))
     }
 }
 
@@ -175,6 +202,7 @@ impl Message {
             attempts,
             first_failed: self.first_failed.unwrap_or(now),
             failed: now,
+            held: self.held,
         }
     }
 }
@@ -208,6 +236,8 @@ mod tests {
             tag: 7,
             body: body.to_vec(),
             envelope: Envelope::default(),
+            held: Held::default(),
+            verdict: None,
         };
         delivery.decode(TENANT, 100, UNIX_EPOCH)
     }

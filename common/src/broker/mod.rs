@@ -5,12 +5,17 @@
 //! [`Link::lost`] that everything on it is gone.
 
 mod channels;
+pub mod headers;
 pub mod publisher;
 mod supervisor;
+mod wall;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use lapin::{Channel, uri::AMQPUri};
+use lapin::{
+    Channel,
+    uri::{AMQPScheme, AMQPUri},
+};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +23,7 @@ pub use self::{
     channels::{Channels, Lease, Purpose},
     publisher::Publisher,
     supervisor::Supervisor,
+    wall::{Account, Claim, Held, Meter, Verdict, Wall},
 };
 use crate::config::{self, Secret};
 
@@ -59,6 +65,7 @@ impl Error {
 #[derive(Debug)]
 pub struct Link {
     connection: lapin::Connection,
+    wall: Wall,
     given_up: CancellationToken,
     lost: CancellationToken,
     /// As the broker last said.
@@ -69,6 +76,11 @@ impl Link {
     /// Opens a channel.
     pub async fn channel(&self) -> Result<Channel, Error> {
         within(self.connection.create_channel()).await
+    }
+
+    /// What is known of the deliveries that come on this connection, beside what they say themselves.
+    pub fn wall(&self) -> &Wall {
+        &self.wall
     }
 
     /// Asks for another connection: on this one the broker does not do what it is asked.
@@ -125,9 +137,27 @@ impl Broker {
 /// Prepares a connection to `url`, shown in RabbitMQ's management as `name`. Nothing happens until the supervisor
 /// runs.
 pub fn connect(url: &Secret, name: &str) -> Result<(Broker, Supervisor), config::Error> {
+    connect_metered(url, name, Meter::default())
+}
+
+/// The same, for a connection whose consumers' deliveries are counted by `meter`, and deferred when there is no room.
+pub fn connect_metered(
+    url: &Secret,
+    name: &str,
+    meter: Meter,
+) -> Result<(Broker, Supervisor), config::Error> {
     let uri = parse(url)?;
+    if uri.scheme == AMQPScheme::AMQPS {
+        return Err(config::Error::key(
+            "rabbitmq.url",
+            "amqps:// is not spoken yet, and nothing of it is said in clear; use amqp:// on a network that you trust",
+        ));
+    }
     let (sender, link) = watch::channel(None);
-    Ok((Broker { link }, Supervisor::new(uri, name.to_owned(), sender)))
+    Ok((
+        Broker { link },
+        Supervisor::new(uri, name.to_owned(), meter, sender),
+    ))
 }
 
 /// Reads an AMQP URL as users mean it: without a vhost, or with the bare slash that ends a host, it is the default

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Link, REQUEST_TIMEOUT, within};
+use super::{Link, Meter, REQUEST_TIMEOUT, Wall, within};
 
 /// A hung program's deliveries come free after two to three of these without a word: 2 to 3 s, before its tenants have
 /// moved, so that another daemon finds them in the queue. (With 2 s it was 6 s until they were stored, with 3 s 9 s.) A
@@ -23,25 +23,37 @@ const CHECK_EVERY: Duration = Duration::from_millis(500);
 pub struct Supervisor {
     uri: AMQPUri,
     name: String,
+    meter: Meter,
     link: watch::Sender<Option<Arc<Link>>>,
 }
 
 impl Supervisor {
-    pub(super) fn new(mut uri: AMQPUri, name: String, link: watch::Sender<Option<Arc<Link>>>) -> Self {
+    pub(super) fn new(
+        mut uri: AMQPUri,
+        name: String,
+        meter: Meter,
+        link: watch::Sender<Option<Arc<Link>>>,
+    ) -> Self {
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
-        Self { uri, name, link }
+        Self {
+            uri,
+            name,
+            meter,
+            link,
+        }
     }
 
     /// Keeps the connection up until `stop`, then closes it.
     pub async fn run(self, stop: CancellationToken) {
         while !stop.is_cancelled() {
-            let Some(connection) = stop.run_until_cancelled(self.connected()).await else {
+            let Some((connection, wall)) = stop.run_until_cancelled(self.connected()).await else {
                 return;
             };
             info!(connection = self.name, "connected to RabbitMQ");
             let mut events = connection.events_listener().boxed();
             let link = Arc::new(Link {
                 connection,
+                wall,
                 given_up: CancellationToken::new(),
                 lost: CancellationToken::new(),
                 blocked: watch::Sender::new(false),
@@ -84,14 +96,15 @@ impl Supervisor {
         }
     }
 
-    async fn connected(&self) -> Connection {
+    async fn connected(&self) -> (Connection, Wall) {
         let mut backoff = backoff();
         let mut said = false;
         loop {
             let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
-            let attempt = Connection::connect_uri(self.uri.clone(), properties);
+            let wall = Wall::new(self.meter.clone());
+            let attempt = wall.connect(self.uri.clone(), properties);
             match tokio::time::timeout(REQUEST_TIMEOUT, attempt).await {
-                Ok(Ok(connection)) => return connection,
+                Ok(Ok(connection)) => return (connection, wall),
                 // One line an outage, not one an attempt.
                 Ok(Err(error)) if !said => {
                     warn!(connection = self.name, %error, "cannot connect to RabbitMQ; trying on")

@@ -146,6 +146,7 @@ fn rfc3339(time: SystemTime) -> String {
 mod tests {
     use std::time::UNIX_EPOCH;
 
+    use common::broker::Held;
     use uuid::Uuid;
 
     use super::*;
@@ -163,6 +164,7 @@ mod tests {
             attempts: 1,
             first_failed: UNIX_EPOCH,
             failed: UNIX_EPOCH,
+            held: Held::default(),
         }
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{
-    broker::{Broker, Error, Link, within},
+    broker::{Account, Broker, Error, Link, within},
     id::TenantId,
 };
 use futures::{
@@ -193,7 +193,8 @@ impl Wire {
                 Some(match consumer {
                     Ok(consumer) => {
                         self.consumer_tags.insert(tenant, consumer.tag().to_string());
-                        self.deliveries.push(events(tenant, consumer));
+                        let account = self.link.wall().account(self.channel.id());
+                        self.deliveries.push(events(tenant, consumer, account));
                         Event::Subscribed(tenant)
                     }
                     Err(Failure::Probe(error)) => Event::Unavailable(tenant, error),
@@ -262,7 +263,11 @@ async fn consume(channel: &Channel, tenant: TenantId, tag: &str, prefetch: u16) 
 
 /// A consumer's deliveries, those that are there together, and then its end. Each is made small at once: what the
 /// client hands out is large, and every adapter of a stream would move it once more.
-fn events(tenant: TenantId, consumer: Consumer) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
+fn events(
+    tenant: TenantId,
+    consumer: Consumer,
+    account: Arc<Account>,
+) -> Pin<Box<dyn Stream<Item = Event> + Send>> {
     // Fused, since its end may be met behind a delivery and is asked for again then.
     let mut consumer = Some(consumer.fuse());
     let next = move |cx: &mut Context<'_>| {
@@ -272,11 +277,16 @@ fn events(tenant: TenantId, consumer: Consumer) -> Pin<Box<dyn Stream<Item = Eve
         let mut chunk = Vec::new();
         while chunk.len() < CHUNK_MAX {
             match deliveries.poll_next_unpin(cx) {
-                Poll::Ready(Some(Ok(delivery))) => chunk.push(Delivery {
-                    tag: delivery.delivery_tag,
-                    body: delivery.data,
-                    envelope: delivery.properties.into(),
-                }),
+                Poll::Ready(Some(Ok(delivery))) => {
+                    let claim = account.claim(delivery.delivery_tag, delivery.data.len());
+                    chunk.push(Delivery {
+                        tag: delivery.delivery_tag,
+                        body: delivery.data,
+                        envelope: delivery.properties.into(),
+                        held: claim.held,
+                        verdict: claim.verdict,
+                    });
+                }
                 // An error is followed by the end, which says as much.
                 Poll::Ready(Some(Err(_))) => {}
                 Poll::Ready(None) if chunk.is_empty() => {

@@ -32,6 +32,8 @@ const UNWRITABLE: Backoff = Backoff::new(Duration::from_millis(100), Duration::f
 const LONG_HELD_FAILURES: u32 = 5;
 /// A queue is missing: being declared again, or about to be withdrawn.
 const UNAVAILABLE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+/// There was no memory for what came: what is held is stored within seconds.
+const CROWDED: Backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
 /// A letter could not be published.
 const UNPUBLISHED: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
 /// Letters of one lane being published at once.
@@ -82,6 +84,10 @@ pub(crate) struct Lane {
     pub(crate) unavailable: Backoff,
     /// Its letters cannot be published.
     pub(crate) unpublished: Backoff,
+    /// There was no memory for its messages.
+    pub(crate) crowded: Backoff,
+    /// Those there was none for, as delivery tags: given back once the consumer is gone.
+    pub(crate) deferred: Vec<u64>,
     /// Its last run was trouble, so its next is a commit of its own.
     pub(crate) suspect: bool,
     /// It stands in the queue of lanes that are ready.
@@ -127,6 +133,8 @@ impl Lane {
             unwritable: UNWRITABLE,
             unavailable: UNAVAILABLE,
             unpublished: UNPUBLISHED,
+            crowded: CROWDED,
+            deferred: Vec::new(),
             suspect: false,
             queued: false,
             told: None,
@@ -203,6 +211,7 @@ impl Lane {
     pub(crate) fn is_held(&self) -> bool {
         self.suspect
             || self.publishing > 0
+            || !self.deferred.is_empty()
             || self.locked.failing()
             || self.unwritable.failing()
             || self.unpublished.failing()
@@ -220,7 +229,7 @@ impl Lane {
     pub(crate) fn take_idle(&mut self) -> Vec<u64> {
         let buffered = self.buffer.drain(..).map(|message| message.tag);
         let letters = self.letters.drain(..).map(|letter| letter.tag);
-        buffered.chain(letters).collect()
+        buffered.chain(letters).chain(self.deferred.drain(..)).collect()
     }
 
     /// Forgets every delivery: the channel that they came on is gone, and the broker delivers them again.

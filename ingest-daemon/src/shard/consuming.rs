@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use common::id::TenantId;
+use common::{broker::Verdict, id::TenantId};
 use tracing::warn;
 
 use super::lanes::{Lanes, Now};
@@ -82,12 +82,24 @@ impl Lanes {
         (lane.silent_since, lane.health) = (now.instant, Health::Well);
         for delivery in deliveries {
             self.watermark.came(delivery.tag);
+            if let Some(Verdict::Deferred { bytes }) = delivery.verdict {
+                lane.traffic.came(usize::try_from(bytes).unwrap_or(usize::MAX));
+                lane.deferred.push(delivery.tag);
+                continue;
+            }
             self.traffic.came(delivery.body.len());
             lane.traffic.came(delivery.body.len());
             match delivery.decode(tenant, self.message_bytes_max, now.time) {
                 Ok(message) => lane.push(message),
                 Err(letter) => lane.letters.push_back(letter),
             }
+        }
+        if lane.deferred.is_empty() {
+            lane.crowded.reset();
+        } else if !lane.crowded.holds(now.instant) {
+            let until = lane.crowded.fail(now.instant, now.random);
+            self.wake_at(until, tenant);
+            self.on(tenant, Event::Park { until }, now);
         }
         self.look_at(tenant, now);
     }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
-use common::id::TenantId;
+use common::{broker::Held, id::TenantId};
 use uuid::Uuid;
 
 use crate::{
@@ -131,6 +131,8 @@ impl House {
                 tag: self.last_tag,
                 body: body.as_bytes().to_vec(),
                 envelope: Envelope::default(),
+                held: Held::default(),
+                verdict: None,
             }
         });
         let deliveries = deliveries.collect();
