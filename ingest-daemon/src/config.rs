@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
 const RETRY_DELAY_MAX: Duration = Duration::from_secs(24 * 3_600);
 
+/// How many connections to PostgreSQL tenants under suspicion share: one of them may be slow while others are tried.
+pub(crate) const SUSPECT_CONNECTIONS: usize = 2;
+
 /// The daemon's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -210,11 +213,14 @@ impl shared::Config for Config {
                 ));
             }
         }
-        let connections = self.ingest.shards + 1;
+        let connections = self.ingest.shards + SUSPECT_CONNECTIONS + 1;
         if (self.database.max_connections as usize) < connections {
             return Err(Error::key(
                 "database.max_connections",
-                format!("is to be at least {connections}: one a shard (ingest.shards) and one for readiness"),
+                format!(
+                    "is to be at least {connections}: one a shard (ingest.shards), {SUSPECT_CONNECTIONS} for tenants \
+                     under suspicion and one for readiness"
+                ),
             ));
         }
         Ok(())
@@ -292,7 +298,7 @@ mod tests {
                 "10",
                 "ingest.commit_messages_spread",
             ),
-            ("JALUR_DATABASE__MAX_CONNECTIONS", "2", "database.max_connections"),
+            ("JALUR_DATABASE__MAX_CONNECTIONS", "4", "database.max_connections"),
             (
                 "JALUR_CONTROL_PLANE__ENDPOINTS",
                 "localhost:8080",

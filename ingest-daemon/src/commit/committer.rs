@@ -10,18 +10,36 @@ use tokio::sync::mpsc;
 
 use super::{
     Commit, Gate, Hold, Outcome, Portion, Settled,
-    pass::{Answer, Fate, Fates, Pass},
-    store::Store,
+    blame::Blame,
+    failure::Failure,
+    pass::{Answer, Fate, Fates, Pass, Piece, Step, Verdict},
+    patience::{self, Terms},
+    store::{Job, Rows, Store},
 };
-use crate::{delivery::Message, metrics::Instruments};
+use crate::metrics::Instruments;
 
 /// Stores a shard's commits.
 #[derive(Debug)]
 pub(crate) struct Committer {
     store: Store,
     instruments: Instruments,
-    /// A suspects' committer passes it before it connects.
-    gate: Option<Arc<Gate>>,
+    manner: Manner,
+}
+
+/// How a committer goes about it.
+#[derive(Debug)]
+enum Manner {
+    /// Many share its commits: nobody may hold them up.
+    Shared {
+        patience: patience::Shared,
+        /// How deeply the next commit is split from the start.
+        depth: u32,
+    },
+    /// One tenant has a commit for itself, and the time that it takes, once the gate lets it in.
+    Suspects {
+        patience: patience::Suspects,
+        gate: Arc<Gate>,
+    },
 }
 
 /// A shard's way to its committer. One commit at a time: the next one is filled meanwhile, in the lanes.
@@ -64,11 +82,11 @@ impl Committer {
         database: &config::Database,
         instruments: Instruments,
     ) -> Result<Self, config::Error> {
-        Ok(Self {
-            store: Store::new(database)?,
-            instruments,
-            gate: None,
-        })
+        let manner = Manner::Shared {
+            patience: patience::Shared::default(),
+            depth: 0,
+        };
+        Self::new(database, instruments, manner)
     }
 
     /// A committer for lanes under suspicion, one of them to a commit. It has a connection only while a commit is
@@ -78,9 +96,22 @@ impl Committer {
         instruments: Instruments,
         gate: Arc<Gate>,
     ) -> Result<Self, config::Error> {
+        let manner = Manner::Suspects {
+            patience: patience::Suspects::default(),
+            gate,
+        };
+        Self::new(database, instruments, manner)
+    }
+
+    fn new(
+        database: &config::Database,
+        instruments: Instruments,
+        manner: Manner,
+    ) -> Result<Self, config::Error> {
         Ok(Self {
-            gate: Some(gate),
-            ..Self::shared(database, instruments)?
+            store: Store::new(database)?,
+            instruments,
+            manner,
         })
     }
 
@@ -90,15 +121,7 @@ impl Committer {
         let (sender, outcomes) = mpsc::channel(1);
         tokio::spawn(async move {
             while let Some(commit) = receiver.recv().await {
-                let gate = self.gate.clone();
-                let _pass = match &gate {
-                    Some(gate) => Some(gate.pass(Duration::ZERO).await),
-                    None => None,
-                };
-                let outcome = self.pass(commit).await;
-                if gate.is_some() {
-                    self.store.close().await;
-                }
+                let outcome = self.store(commit).await;
                 if sender.send(outcome).await.is_err() {
                     break;
                 }
@@ -112,80 +135,163 @@ impl Committer {
         }
     }
 
-    async fn pass(&mut self, commit: Commit) -> Outcome {
+    async fn store(&mut self, commit: Commit) -> Outcome {
+        let outcome = match &self.manner {
+            Manner::Shared { patience, .. } => {
+                let terms = patience.terms();
+                self.pass(commit, terms).await
+            }
+            Manner::Suspects { patience, gate } => {
+                // One tenant's; of more the first one's terms are as good as any.
+                let terms = patience.terms(commit.portions.first().map(|portion| portion.tenant));
+                let gate = Arc::clone(gate);
+                let _pass = gate.pass(terms.whole.statement).await;
+                let outcome = self.pass(commit, terms).await;
+                self.store.close().await;
+                outcome
+            }
+        };
+        self.instruments.stored(&outcome);
+        outcome
+    }
+
+    async fn pass(&mut self, commit: Commit, terms: Terms) -> Outcome {
         let begun = Instant::now();
         let sizes: Vec<usize> = commit
             .portions
             .iter()
             .map(|portion| portion.messages.len())
             .collect();
-        let mut pass = Pass::new(&sizes);
-        loop {
-            let trial = self.gate.is_some() || pass.in_trouble();
-            let Some(piece) = pass.next() else { break };
-            let rows: Vec<_> = piece
-                .iter()
-                .map(|(portion, rows)| {
-                    let portion = &commit.portions[*portion];
-                    (portion.tenant, &portion.messages[rows.clone()])
-                })
-                .collect();
-            let started = Instant::now();
-            let answer = match self.store.commit(&rows, trial).await {
-                Ok(new) => {
-                    let messages = rows.iter().map(|(_, messages)| messages.len()).sum();
-                    self.instruments.committed(messages, started.elapsed());
-                    Answer::Committed(rows.iter().map(|(tenant, _)| new.get(tenant).copied()).collect())
+        let mut pass = Pass::new(&sizes, terms.rows_max, self.manner.depth(), terms.budget);
+        while let Some(step) = pass.next(begun.elapsed()) {
+            match step {
+                Step::Try(piece, whole) => {
+                    let answer = self.attempt(&commit, &piece, whole, terms).await;
+                    pass.answer(piece, answer);
                 }
-                Err(failure) => Answer::Failed(failure.blame, failure.detail),
-            };
-            pass.answer(piece, answer);
+                Step::Probe => {
+                    let well = self.store.run(Job::Probe, terms.probe).await;
+                    pass.probed(well.map(drop).map_err(Failure::detail));
+                }
+            }
         }
-        let (fates, outage) = pass.finish();
-        let settled = commit
-            .portions
-            .into_iter()
-            .zip(fates)
-            .map(|(portion, fates)| settled(portion, fates, outage.is_some()));
-        let settled = settled.collect();
-        let outcome = Outcome {
-            generation: commit.generation,
+        let took = begun.elapsed();
+        let verdict = pass.finish();
+        self.manner.learn(&verdict, &commit, took);
+        let shared = self.manner.shared();
+        let (generation, several) = (commit.generation, commit.portions.len() > 1);
+        let outage = verdict.outage;
+        let fates = commit.portions.into_iter().zip(verdict.fates);
+        let mut settled: Vec<_> = fates
+            .map(|(portion, fates)| {
+                let hold = hold(&fates, several, shared, outage.is_some());
+                settled(portion, fates, hold)
+            })
+            .collect();
+        // Whoever had no turn is the first to be ready again.
+        settled.sort_by_key(|settled| settled.hold != Some(Hold::Unfinished));
+        Outcome {
+            generation,
             settled,
             outage,
-            took: begun.elapsed(),
+            took,
+        }
+    }
+
+    async fn attempt(&mut self, commit: &Commit, piece: &Piece, whole: bool, terms: Terms) -> Answer {
+        let rows: Vec<Rows<'_>> = piece
+            .iter()
+            .map(|(portion, rows)| {
+                let portion = &commit.portions[*portion];
+                (portion.tenant, &portion.messages[rows.clone()])
+            })
+            .collect();
+        let started = Instant::now();
+        let (job, patience) = match whole && self.manner.shared() {
+            true => (Job::StoreAll(&rows), terms.whole),
+            false => (Job::StorePart(&rows), terms.part),
         };
-        self.instruments.stored(&outcome);
-        outcome
+        match self.store.run(job, patience).await {
+            Ok(new) => {
+                let messages = rows.iter().map(|(_, messages)| messages.len()).sum();
+                self.instruments.committed(messages, started.elapsed());
+                Answer::Committed(rows.iter().map(|(tenant, _)| new.get(tenant).copied()).collect())
+            }
+            Err(Failure::Refused(blame, detail)) => Answer::Failed(blame, detail),
+            Err(Failure::Unreachable(detail)) => Answer::Unreachable(detail),
+        }
     }
 }
 
-fn settled(portion: Portion, fates: Fates, outage: bool) -> Settled {
-    let whole = fates.rows.iter().all(|fate| *fate == Fate::Stored);
+impl Manner {
+    fn shared(&self) -> bool {
+        matches!(self, Self::Shared { .. })
+    }
+
+    fn depth(&self) -> u32 {
+        match self {
+            Self::Shared { depth, .. } => *depth,
+            Self::Suspects { .. } => 0,
+        }
+    }
+
+    /// Takes to heart what a pass has shown.
+    fn learn(&mut self, verdict: &Verdict, commit: &Commit, took: Duration) {
+        match self {
+            Self::Shared { patience, depth } => {
+                *depth = verdict.depth;
+                if verdict.too_slow {
+                    patience.too_slow();
+                } else if verdict.clean {
+                    patience.stored(took);
+                }
+            }
+            Self::Suspects { patience, .. } => {
+                for (portion, fates) in commit.portions.iter().zip(&verdict.fates) {
+                    match &fates.failure {
+                        Some((Blame::Slow, _)) => patience.too_slow(portion.tenant),
+                        Some(_) => {}
+                        None if verdict.outage.is_some() => {}
+                        None => patience.stored(portion.tenant, took),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Why a tenant is left alone, if it is. What is found out among several, or with a shared commit's short patience,
+/// is a suspicion.
+fn hold(fates: &Fates, several: bool, shared: bool, outage: bool) -> Option<Hold> {
+    match &fates.failure {
+        Some((Blame::Slow | Blame::Locked, _)) if shared => Some(Hold::Suspected),
+        Some(_) if several => Some(Hold::Suspected),
+        Some((_, detail)) => Some(Hold::Unwritable(detail.clone())),
+        None if fates.busy => Some(Hold::Busy),
+        None if !outage && fates.rows.contains(&Fate::Back) => Some(Hold::Unfinished),
+        None => None,
+    }
+}
+
+fn settled(portion: Portion, fates: Fates, hold: Option<Hold>) -> Settled {
     let mut settled = Settled {
         tenant: portion.tenant,
         stored: Vec::new(),
         duplicates: fates.duplicates,
         refused: Vec::new(),
         back: Vec::new(),
-        hold: None,
+        hold,
     };
-    if whole {
+    if fates.rows.iter().all(|fate| *fate == Fate::Stored) {
         settled.stored = portion.messages;
         return settled;
     }
     for (message, fate) in portion.messages.into_iter().zip(fates.rows) {
-        let message: Message = message;
         match fate {
             Fate::Stored => settled.stored.push(message),
             Fate::Back => settled.back.push(message),
             Fate::Refused(detail) => settled.refused.push((message, detail)),
         }
     }
-    settled.hold = match fates.unwritable {
-        Some(detail) => Some(Hold::Unwritable(detail)),
-        None if fates.busy => Some(Hold::Busy),
-        None if !outage && !settled.back.is_empty() => Some(Hold::Unfinished),
-        None => None,
-    };
     settled
 }

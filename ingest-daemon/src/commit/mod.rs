@@ -2,8 +2,10 @@
 //!
 //! A shard hands its [`Committer`] one [`Commit`] at a time and gets an [`Outcome`] back: what is stored, what
 //! PostgreSQL refused, and what is to be tried again. [`pass`] decides how a commit that failed is taken apart so
-//! that only what is to blame is left out, [`blame`] what is to blame, [`policy`] what goes into a commit; the
-//! statement is in [`store`].
+//! that only what is to blame is left out, [`blame`] what is to blame, [`patience`] how long that may take, [`policy`]
+//! what goes into a commit. Whoever fails in a commit that others share is under suspicion, and is tried alone by a
+//! committer that only suspects use, behind the [`gate`]. [`store`] keeps a [`session`], which says the
+//! [`statements`].
 
 #![allow(
     dead_code,
@@ -12,9 +14,13 @@
 
 mod blame;
 mod committer;
+mod failure;
 mod gate;
 mod pass;
+mod patience;
 mod policy;
+mod session;
+mod statements;
 mod store;
 
 use std::time::Duration;

@@ -1,18 +1,33 @@
 //! How a commit that fails is taken apart. Pure.
 //!
-//! A pass begins with the whole commit as one piece. A piece that fails for a tenant's or a row's sake is halved, first
-//! between tenants, then between rows, until what is to blame is alone; everything else is stored in the same pass.
+//! A pass begins with the whole commit as one piece. When that fails PostgreSQL is asked whether it is well, for if it
+//! is not, nobody is to blame. Otherwise the search begins. Among several tenants it is for tenants alone: a piece that
+//! fails is split by tenant, and whoever fails alone is left out, to be tried in a commit of its own. There the search
+//! is for rows, and halves what fails on a row's account until the row is alone.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use super::blame::Blame;
 
-/// Pieces tried in one pass at most. Finding one bad row among 4,000 takes 25; many bad ones take several passes, so
-/// that the other lanes get their turn in between.
+/// Pieces tried in one pass at most. Finding one bad row among 4,000 takes 25; many bad ones take several passes.
 const TRIES_MAX: usize = 128;
+/// Into how many pieces tenants are split. What fails costs its patience, what is stored a few milliseconds: so few
+/// levels are better than few pieces.
+const PIECES: usize = 8;
+/// Beyond that every tenant of a commit is a piece.
+const DEPTH_MAX: u32 = 3;
 
 /// Rows of some portions of a commit: each portion's index and which of its rows. Never empty.
 pub(super) type Piece = Vec<(usize, Range<usize>)>;
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Store this piece. Whether it is all of the commit that is not stored yet, with nothing known against it.
+    Try(Piece, bool),
+    /// Ask whether PostgreSQL is well.
+    Probe,
+}
 
 /// What became of a row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -35,8 +50,8 @@ pub(super) struct Fates {
     pub(super) duplicates: usize,
     /// Its counter was locked.
     pub(super) busy: bool,
-    /// Its table could not be written, and why.
-    pub(super) unwritable: Option<String>,
+    /// How it failed alone.
+    pub(super) failure: Option<(Blame, String)>,
 }
 
 /// What came of trying a piece.
@@ -46,24 +61,60 @@ pub(super) enum Answer {
     Committed(Vec<Option<usize>>),
     /// Nothing of it is stored.
     Failed(Blame, String),
+    /// There is no connection to be had.
+    Unreachable(String),
+}
+
+/// What a pass found.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    /// What became of every portion.
+    pub(super) fates: Vec<Fates>,
+    /// Why nothing can be stored, if that is so.
+    pub(super) outage: Option<String>,
+    /// Whether it took too long, and that was nobody's fault.
+    pub(super) too_slow: bool,
+    /// Whether everything was stored at the first try.
+    pub(super) clean: bool,
+    /// How deeply the next commit had better be split from the start: this one did not come to an end, or PostgreSQL
+    /// went down over it.
+    pub(super) depth: u32,
 }
 
 /// A pass under way.
 #[derive(Debug)]
 pub(super) struct Pass {
     fates: Vec<Fates>,
+    /// A stack: what is found out about a piece comes before the next one. So every pass finds somebody, however many
+    /// are to blame.
     work: Vec<Piece>,
-    tries_left: usize,
+    budget: Duration,
+    depth: u32,
+    tries: usize,
+    /// What failed before PostgreSQL was asked.
+    pending: Option<(Piece, Blame, String)>,
+    probed: bool,
+    committed: bool,
+    failed: bool,
+    slow: bool,
+    lost: bool,
+    unfinished: bool,
     outage: Option<String>,
 }
 
 impl Pass {
-    /// A pass over portions of these sizes.
-    pub(super) fn new(sizes: &[usize]) -> Self {
+    /// A pass over portions of these sizes: the first `rows_max` rows of each, split `depth` times already. It begins
+    /// no try after `budget`.
+    pub(super) fn new(sizes: &[usize], rows_max: usize, depth: u32, budget: Duration) -> Self {
         let whole: Piece = (0..)
             .zip(sizes)
-            .map(|(portion, &size)| (portion, 0..size))
+            .map(|(portion, &size)| (portion, 0..size.min(rows_max)))
             .collect();
+        let mut work = Vec::from_iter((!whole.is_empty()).then_some(whole));
+        for _ in 0..depth {
+            work = work.into_iter().flat_map(by_tenant).collect();
+        }
+        work.reverse();
         Self {
             fates: sizes
                 .iter()
@@ -72,35 +123,41 @@ impl Pass {
                     ..Fates::default()
                 })
                 .collect(),
-            work: Vec::from_iter((!whole.is_empty()).then_some(whole)),
-            tries_left: TRIES_MAX,
+            work,
+            budget,
+            depth,
+            tries: 0,
+            pending: None,
+            probed: false,
+            committed: false,
+            failed: false,
+            slow: false,
+            lost: false,
+            unfinished: false,
             outage: None,
         }
     }
 
-    /// The piece to try next; its answer is due before the next call.
-    pub(super) fn next(&mut self) -> Option<Piece> {
-        while let Some(mut piece) = self.work.pop() {
-            // What is known to be held is not tried again in this pass.
-            piece.retain(|(portion, _)| self.fates[*portion].unwritable.is_none());
-            if piece.is_empty() {
-                continue;
-            }
-            self.tries_left = self.tries_left.checked_sub(1)?;
-            return Some(piece);
+    /// What to do next, so long after the beginning; its answer is due before the next call.
+    pub(super) fn next(&mut self, elapsed: Duration) -> Option<Step> {
+        if self.pending.is_some() {
+            return Some(Step::Probe);
         }
-        None
-    }
-
-    /// Whether anything has failed so far.
-    pub(super) fn in_trouble(&self) -> bool {
-        self.tries_left < TRIES_MAX
+        let piece = self.work.pop()?;
+        if self.tries >= TRIES_MAX || (self.tries > 0 && elapsed > self.budget) {
+            self.work.clear();
+            self.unfinished = true;
+            return None;
+        }
+        self.tries += 1;
+        Some(Step::Try(piece, !self.failed && self.work.is_empty()))
     }
 
     /// What came of `piece`.
     pub(super) fn answer(&mut self, piece: Piece, answer: Answer) {
         match answer {
             Answer::Committed(new) => {
+                self.committed = true;
                 for ((portion, rows), new) in piece.into_iter().zip(new) {
                     let fates = &mut self.fates[portion];
                     match new {
@@ -112,150 +169,110 @@ impl Pass {
                     }
                 }
             }
-            Answer::Failed(Blame::Everything, detail) => {
-                self.work.clear();
-                self.outage = Some(detail);
+            Answer::Unreachable(detail) => self.give_up(detail),
+            Answer::Failed(blame, detail) => {
+                self.failed = true;
+                self.slow |= blame == Blame::Slow;
+                self.lost |= blame == Blame::Session;
+                if blame == Blame::Row || self.probed {
+                    self.take_apart(piece, blame, detail);
+                } else {
+                    self.pending = Some((piece, blame, detail));
+                }
             }
-            Answer::Failed(blame, detail) => match (piece.as_slice(), blame) {
-                ([(portion, _)], Blame::Tenant) => self.fates[*portion].unwritable = Some(detail),
-                ([(portion, rows)], _) if rows.len() == 1 => {
-                    self.fates[*portion].rows[rows.start] = Fate::Refused(detail);
-                }
-                _ => {
-                    let (first, second) = halves(piece);
-                    self.work.push(second);
-                    self.work.push(first);
-                }
-            },
         }
     }
 
-    /// What became of every portion, and why the pass broke off if PostgreSQL is to blame.
-    pub(super) fn finish(self) -> (Vec<Fates>, Option<String>) {
-        (self.fates, self.outage)
+    /// Whether PostgreSQL is well, or else what it said.
+    pub(super) fn probed(&mut self, well: Result<(), String>) {
+        self.probed = true;
+        let Some((piece, blame, detail)) = self.pending.take() else {
+            return;
+        };
+        match well {
+            Err(why) => {
+                // Did PostgreSQL go down over this one? Tried apart it will show.
+                if let [(portion, _)] = piece.as_slice()
+                    && blame == Blame::Session
+                    && (self.several() || self.depth > 0)
+                {
+                    self.fates[*portion].failure = Some((blame, detail));
+                }
+                self.give_up(why);
+            }
+            // Another session was well, so this one will be. Nobody is asked twice.
+            Ok(()) if blame == Blame::Session => self.work.push(piece),
+            Ok(()) => self.take_apart(piece, blame, detail),
+        }
+    }
+
+    /// What was found.
+    pub(super) fn finish(mut self) -> Verdict {
+        let failures = || self.fates.iter().filter_map(|fates| fates.failure.as_ref());
+        // Of several not one could be stored, and not one says that it is its own fault.
+        let everything = self.several() && !self.committed && self.outage.is_none();
+        if everything && failures().all(|(blame, _)| *blame == Blame::Everything) {
+            self.outage = failures().next().map(|(_, detail)| detail.clone());
+            for fates in &mut self.fates {
+                fates.failure = None;
+            }
+        }
+        let blamed = self.fates.iter().any(|fates| fates.failure.is_some());
+        let depth = match (&self.outage, self.unfinished) {
+            (Some(_), _) if self.lost && !blamed => (self.depth + 1).min(DEPTH_MAX),
+            (Some(_), _) => self.depth,
+            (None, true) => self.depth.max(1),
+            (None, false) => 0,
+        };
+        Verdict {
+            too_slow: self.slow && !blamed && (!self.unfinished || self.outage.is_some()),
+            clean: !self.failed && self.outage.is_none(),
+            depth,
+            fates: self.fates,
+            outage: self.outage,
+        }
+    }
+
+    fn several(&self) -> bool {
+        self.fates.len() > 1
+    }
+
+    fn give_up(&mut self, why: String) {
+        self.work.clear();
+        self.outage = Some(why);
+    }
+
+    fn take_apart(&mut self, piece: Piece, blame: Blame, detail: String) {
+        match piece.as_slice() {
+            [(portion, rows)] if blame == Blame::Row && !self.several() => match rows.len() {
+                1 => self.fates[*portion].rows[rows.start] = Fate::Refused(detail),
+                _ => self.work.extend(halves(*portion, rows.clone())),
+            },
+            // One row after the other would fail as this one does.
+            [(portion, _)] => {
+                self.fates[*portion].failure = Some((blame, detail));
+                self.work
+                    .retain(|piece| piece.iter().any(|(other, _)| other != portion));
+            }
+            _ => self.work.extend(by_tenant(piece).into_iter().rev()),
+        }
     }
 }
 
-/// Two parts of a piece that has more than one row: its tenants, or else its rows.
-fn halves(mut piece: Piece) -> (Piece, Piece) {
-    match piece.as_slice() {
-        [(portion, rows)] => {
-            let middle = rows.start + rows.len() / 2;
-            (
-                vec![(*portion, rows.start..middle)],
-                vec![(*portion, middle..rows.end)],
-            )
-        }
-        _ => {
-            let second = piece.split_off(piece.len() / 2);
-            (piece, second)
-        }
-    }
+/// The parts of a piece, by tenant.
+fn by_tenant(piece: Piece) -> Vec<Piece> {
+    let size = piece.len().div_ceil(PIECES).max(1);
+    piece.chunks(size).map(<[_]>::to_vec).collect()
+}
+
+/// The halves of more than one row, the first last.
+fn halves(portion: usize, rows: Range<usize>) -> [Piece; 2] {
+    let middle = rows.start + rows.len() / 2;
+    [
+        vec![(portion, middle..rows.end)],
+        vec![(portion, rows.start..middle)],
+    ]
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// A PostgreSQL in which some rows are refused and some tenants cannot be written.
-    fn run(sizes: &[usize], bad: impl Fn(usize, usize) -> bool, unwritable: &[usize]) -> (Vec<Fates>, usize) {
-        let mut pass = Pass::new(sizes);
-        let mut tries = 0;
-        while let Some(piece) = pass.next() {
-            tries += 1;
-            let held = piece.iter().any(|(portion, _)| unwritable.contains(portion));
-            let refused = piece
-                .iter()
-                .any(|(portion, rows)| rows.clone().any(|row| bad(*portion, row)));
-            let answer = match (held, refused) {
-                (true, _) => Answer::Failed(Blame::Tenant, "no partition".into()),
-                (false, true) => Answer::Failed(Blame::Row, "check".into()),
-                (false, false) => Answer::Committed(piece.iter().map(|(_, rows)| Some(rows.len())).collect()),
-            };
-            pass.answer(piece, answer);
-        }
-        let (fates, outage) = pass.finish();
-        assert_eq!(outage, None);
-        (fates, tries)
-    }
-
-    #[test]
-    fn a_good_commit_is_one_piece() {
-        let (fates, tries) = run(&[3, 2], |_, _| false, &[]);
-        assert_eq!(tries, 1);
-        assert!(
-            fates
-                .iter()
-                .all(|fates| fates.rows.iter().all(|fate| *fate == Fate::Stored))
-        );
-    }
-
-    #[test]
-    fn one_bad_row_among_many_is_found_and_its_neighbours_are_stored() {
-        let (fates, tries) = run(&[250; 16], |portion, row| (portion, row) == (7, 99), &[]);
-        assert!(tries <= 26, "{tries}");
-        let stored = fates
-            .iter()
-            .flat_map(|fates| &fates.rows)
-            .filter(|fate| **fate == Fate::Stored);
-        assert_eq!(stored.count(), 16 * 250 - 1);
-        assert_eq!(fates[7].rows[99], Fate::Refused("check".into()));
-    }
-
-    #[test]
-    fn an_outage_ends_the_pass_and_keeps_what_was_stored() {
-        let mut pass = Pass::new(&[1, 1]);
-        let piece = pass.next().unwrap();
-        pass.answer(piece, Answer::Failed(Blame::Tenant, String::new()));
-        let piece = pass.next().unwrap();
-        pass.answer(piece, Answer::Committed(vec![Some(0)]));
-        let piece = pass.next().unwrap();
-        pass.answer(piece, Answer::Failed(Blame::Everything, "gone".into()));
-        assert_eq!(pass.next(), None);
-        let (fates, outage) = pass.finish();
-        assert_eq!(outage.as_deref(), Some("gone"));
-        assert_eq!((fates[0].rows[0].clone(), fates[0].duplicates), (Fate::Stored, 1));
-        assert_eq!(fates[1].rows[0], Fate::Back);
-    }
-
-    #[test]
-    fn a_locked_counter_leaves_its_tenant_for_later() {
-        let mut pass = Pass::new(&[2, 1]);
-        let piece = pass.next().unwrap();
-        pass.answer(piece, Answer::Committed(vec![None, Some(1)]));
-        let (fates, _) = pass.finish();
-        assert!(fates[0].busy && fates[0].rows == [Fate::Back, Fate::Back]);
-        assert!(!fates[1].busy);
-    }
-
-    proptest! {
-        #[test]
-        fn only_what_is_to_blame_is_left_out(
-            sizes in prop::collection::vec(1_usize..20, 1..8),
-            bad in prop::collection::hash_set((0_usize..8, 0_usize..20), 0..4),
-            unwritable in prop::collection::vec(0_usize..8, 0..2),
-        ) {
-            let (fates, tries) = run(&sizes, |portion, row| bad.contains(&(portion, row)), &unwritable);
-            prop_assert!(tries <= TRIES_MAX);
-            for (portion, fates) in fates.iter().enumerate() {
-                prop_assert_eq!(fates.unwritable.is_some(), unwritable.contains(&portion));
-                for (row, fate) in fates.rows.iter().enumerate() {
-                    match (unwritable.contains(&portion), bad.contains(&(portion, row))) {
-                        (true, _) => prop_assert_eq!(fate, &Fate::Back),
-                        (false, true) => prop_assert!(matches!(fate, Fate::Refused(_))),
-                        (false, false) => prop_assert_eq!(fate, &Fate::Stored),
-                    }
-                }
-            }
-        }
-
-        #[test]
-        fn however_bad_it_is_a_pass_ends_and_gets_on(size in 1_usize..3000) {
-            let (fates, tries) = run(&[size], |_, _| true, &[]);
-            prop_assert!(tries <= TRIES_MAX);
-            prop_assert!(matches!(fates[0].rows[0], Fate::Refused(_)));
-        }
-    }
-}
+mod tests;

@@ -1,34 +1,23 @@
-//! The statement that stores, on a connection of its own.
+//! A committer's way to PostgreSQL: one session, replaced when it is broken or old.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use common::{config, database, id::TenantId};
-use sqlx::{
-    ConnectOptions as _, Connection as _, PgConnection,
-    postgres::{PgConnectOptions, PgDatabaseError},
-};
-use uuid::Uuid;
+use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
+use tokio::time::timeout;
 
-use super::blame::{Blame, Fault, blame};
+use super::{
+    blame::Blame,
+    failure::{Failure, brief},
+    patience::Patience,
+    session::{Backend, Session},
+};
 use crate::delivery::Message;
 
-/// How long a commit waits for a table that somebody has locked.
-const LOCK_TIMEOUT_MS: u32 = 1_000;
-/// The same where a lock is expected: while a failed commit is taken apart, and for a tenant that was held. Its
-/// neighbours wait along.
-const LOCK_TIMEOUT_TRIAL_MS: u32 = 100;
-/// A server that says nothing at all: longer than its own statement timeout, which it would report.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(12);
 /// How long connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection keeps up to 33 kB for every partition it ever touched; it is replaced before that adds up.
 const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
-
-/// How many commits are careful after one that met a message for the second time: redeliveries come in numbers.
-const CAREFUL_COMMITS: u32 = 100;
 
 /// Planned once for a connection, since planning takes longer than storing a few rows. What a plan made for any commit
 /// could do badly is ruled out: rows find their tenant by its number in an array, not by a join whose kind would be
@@ -38,59 +27,21 @@ const PLANNING: [(&str, &str); 2] = [
     ("enable_seqscan", "off"),
 ];
 
-/// One statement, and so one transaction and one round trip.
-///
-/// - `locked`: whoever stores messages of a tenant holds its counter until commit, so positions become visible in
-///   their order. A counter that another daemon holds is left out, not waited for. Locking a row answers its newest
-///   version, so `last` is right although the statement's snapshot may be older; everything below takes it from here.
-/// - `bases`: by a tenant's number, the last position given out, or -1 if it was left out.
-/// - `moved`: past every position handed out, used or not.
-macro_rules! statement {
-    (stored: $on_conflict:literal, answer: $answer:literal) => {
-        concat!(
-            "with locked as materialized (
-                 select asked.tenant, tenant_id, positions.last, ($2::bigint[])[asked.tenant] as rows
-                 from unnest($1::uuid[]) with ordinality as asked (tenant_id, tenant) join positions using (tenant_id)
-                 for update of positions skip locked
-             ), bases as (
-                 select array_agg(coalesce(locked.last, -1) order by tenant) as last
-                 from generate_series(1, cardinality($1::uuid[])::bigint) as tenant left join locked using (tenant)
-             ), stored as (
-                 insert into messages (id, tenant_id, payload, position)
-                 select row.id, ($1::uuid[])[row.tenant], row.payload::jsonb, bases.last[row.tenant] + row.number
-                 from bases,
-                      unnest($3::integer[], $4::bigint[], $5::uuid[], $6::text[]) as row (tenant, number, id, payload)
-                 where bases.last[row.tenant] >= 0 ",
-            $on_conflict,
-            "), moved as (
-                 update positions set last = locked.last + locked.rows
-                 from locked where positions.tenant_id = locked.tenant_id
-             ) ",
-            $answer
-        )
-    };
-}
+/// One tenant's part of what is stored together.
+pub(super) type Rows<'a> = (TenantId, &'a [Message]);
+/// How many rows of each tenant are new. A tenant whose counter was locked is missing.
+pub(super) type New = HashMap<TenantId, usize>;
 
-/// Stores what is all new; PostgreSQL refuses the whole of it otherwise. Looking first whether each id is there costs
-/// a third more.
-const STORE_NEW: &str = statement!(stored: "", answer: "select tenant_id, rows from locked");
-
-/// Stores what may be there already. Such an id is passed over, which leaves a gap in the positions and no harm.
-/// Asking for it beforehand (`not exists`) would plan over every partition.
-const STORE_CAREFULLY: &str = statement!(
-    stored: "on conflict (tenant_id, id) do nothing returning tenant_id",
-    answer: "select locked.tenant_id, count(stored.tenant_id)
-             from locked left join stored on stored.tenant_id = locked.tenant_id
-             group by locked.tenant_id"
-);
-
-/// Why nothing was stored.
-#[derive(Debug)]
-pub(super) struct Failure {
-    /// What is to blame.
-    pub(super) blame: Blame,
-    /// What happened, for a person.
-    pub(super) detail: String,
+/// What a session is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Job<'a> {
+    /// To store all of these rows or nothing, when nothing is known against them: in one round trip.
+    StoreAll(&'a [Rows<'a>]),
+    /// The same when something is: what a table does only when the transaction ends it does at once, so that the
+    /// statement's timeout is for that too.
+    StorePart(&'a [Rows<'a>]),
+    /// To do everything that storing does, for nobody.
+    Probe,
 }
 
 /// A committer's way to PostgreSQL.
@@ -98,15 +49,8 @@ pub(super) struct Failure {
 pub(super) struct Store {
     options: PgConnectOptions,
     session: Option<Session>,
-}
-
-#[derive(Debug)]
-struct Session {
-    connection: PgConnection,
-    opened: Instant,
-    lock_timeout_ms: u32,
-    /// For how many commits something may be there already.
-    careful: u32,
+    /// It may still be at it, and hold counters.
+    abandoned: Option<Backend>,
 }
 
 impl Store {
@@ -117,164 +61,57 @@ impl Store {
                 .disable_statement_logging()
                 .options(PLANNING),
             session: None,
+            abandoned: None,
         })
     }
 
-    /// Stores all of `rows` or nothing, and answers for every tenant whose counter was not locked how many rows are
-    /// new.
-    pub(super) async fn commit(
-        &mut self,
-        rows: &[(TenantId, &[Message])],
-        trial: bool,
-    ) -> Result<HashMap<TenantId, usize>, Failure> {
-        let mut session = match self.session.take() {
-            Some(session) if session.opened.elapsed() < LIFETIME_MAX => session,
-            Some(old) => {
-                // It ends by itself where it cannot be told to.
-                let _ = tokio::time::timeout(CONNECT_TIMEOUT, old.connection.close()).await;
-                self.open().await?
-            }
-            None => self.open().await?,
-        };
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, session.commit(rows, trial)).await;
-        let result = answer
-            .map_err(|_| Failure {
-                blame: Blame::Everything,
-                detail: format!("PostgreSQL did not answer within {} s", ANSWER_TIMEOUT.as_secs()),
-            })
-            .and_then(|answer| answer.map_err(Failure::from));
-        // A connection on which something else is wrong than the rows is not used again.
-        if !matches!(&result, Err(failure) if failure.blame == Blame::Everything) {
-            self.session = Some(session);
+    /// Does `job`, and answers for every tenant whose counter was not locked how many rows are new.
+    pub(super) async fn run(&mut self, job: Job<'_>, patience: Patience) -> Result<New, Failure> {
+        if self
+            .session
+            .as_ref()
+            .is_some_and(|session| session.age() >= LIFETIME_MAX)
+        {
+            self.close().await;
         }
-        result
+        let mut session = match self.session.take() {
+            Some(session) => session,
+            None => self.open().await.map_err(Failure::Unreachable)?,
+        };
+        match timeout(patience.answer, session.run(job, patience)).await {
+            Ok(result) => {
+                let result = result.map_err(Failure::from);
+                if !matches!(result, Err(Failure::Refused(Blame::Session, _))) {
+                    self.session = Some(session);
+                }
+                result
+            }
+            Err(_) => {
+                self.abandoned = Some(session.backend());
+                let detail = format!("PostgreSQL did not answer within {:?}", patience.answer);
+                Err(Failure::Refused(Blame::Slow, detail))
+            }
+        }
     }
 
-    /// Ends the connection.
+    /// Ends the session. It ends by itself where it cannot be told to.
     pub(super) async fn close(&mut self) {
         if let Some(session) = self.session.take() {
-            let _ = tokio::time::timeout(CONNECT_TIMEOUT, session.connection.close()).await;
+            let _ = timeout(CONNECT_TIMEOUT, session.close()).await;
         }
     }
 
-    async fn open(&self) -> Result<Session, Failure> {
-        let connect = PgConnection::connect_with(&self.options);
-        match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
-            Ok(Ok(connection)) => Ok(Session {
-                connection,
-                opened: Instant::now(),
-                lock_timeout_ms: 0,
-                // Whatever ended the last one may have left commits that nobody was told of.
-                careful: CAREFUL_COMMITS,
-            }),
-            // Whatever the reason: without a connection nobody's rows are to blame.
-            Ok(Err(error)) => Err(Failure {
-                blame: Blame::Everything,
-                detail: error.to_string(),
-            }),
-            Err(_) => Err(Failure {
-                blame: Blame::Everything,
-                detail: format!(
-                    "PostgreSQL took no connection within {} s",
-                    CONNECT_TIMEOUT.as_secs()
-                ),
-            }),
-        }
-    }
-}
-
-impl Session {
-    async fn commit(
-        &mut self,
-        rows: &[(TenantId, &[Message])],
-        trial: bool,
-    ) -> Result<HashMap<TenantId, usize>, sqlx::Error> {
-        let lock_timeout_ms = if trial {
-            LOCK_TIMEOUT_TRIAL_MS
-        } else {
-            LOCK_TIMEOUT_MS
-        };
-        if self.lock_timeout_ms != lock_timeout_ms {
-            sqlx::query("select set_config('lock_timeout', $1, false)")
-                .bind(lock_timeout_ms.to_string())
-                .execute(&mut self.connection)
-                .await?;
-            self.lock_timeout_ms = lock_timeout_ms;
-        }
-        let stored = match self.careful {
-            0 => match self.store(STORE_NEW, rows).await {
-                Err(error) if is_unique_violation(&error) => {
-                    self.careful = CAREFUL_COMMITS;
-                    self.store(STORE_CAREFULLY, rows).await
-                }
-                result => result,
-            },
-            _ => {
-                self.careful -= 1;
-                self.store(STORE_CAREFULLY, rows).await
-            }
-        }?;
-        Ok(stored
-            .into_iter()
-            .map(|(tenant, new)| (tenant.into(), usize::try_from(new).unwrap_or(0)))
-            .collect())
-    }
-
-    /// Answers how many new rows of each tenant there are now.
-    async fn store(
-        &mut self,
-        statement: &'static str,
-        rows: &[(TenantId, &[Message])],
-    ) -> Result<Vec<(Uuid, i64)>, sqlx::Error> {
-        let count = rows.iter().map(|(_, messages)| messages.len()).sum();
-        let mut asked = Vec::with_capacity(rows.len());
-        let mut asked_rows = Vec::with_capacity(rows.len());
-        let mut tenants = Vec::with_capacity(count);
-        let mut numbers = Vec::with_capacity(count);
-        let mut ids = Vec::with_capacity(count);
-        let mut payloads = Vec::with_capacity(count);
-        for ((tenant_id, messages), tenant) in rows.iter().zip(1_i32..) {
-            asked.push(tenant_id.0);
-            asked_rows.push(i64::try_from(messages.len()).unwrap_or(i64::MAX));
-            for (message, number) in messages.iter().zip(1_i64..) {
-                tenants.push(tenant);
-                numbers.push(number);
-                ids.push(message.id);
-                payloads.push(message.payload.as_str());
-            }
-        }
-        sqlx::query_as(statement)
-            .bind(asked)
-            .bind(asked_rows)
-            .bind(tenants)
-            .bind(numbers)
-            .bind(ids)
-            .bind(payloads)
-            .fetch_all(&mut self.connection)
-            .await
-    }
-}
-
-fn is_unique_violation(error: &sqlx::Error) -> bool {
-    error
-        .as_database_error()
-        .is_some_and(|error| error.is_unique_violation())
-}
-
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
-        let postgres = error
-            .as_database_error()
-            .and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
-        let blame = blame(Fault {
-            code: postgres.map(PgDatabaseError::code),
-            constraint: postgres.and_then(PgDatabaseError::constraint),
-            routine: postgres.and_then(PgDatabaseError::routine),
-        });
-        let detail = match postgres {
-            Some(error) => format!("{} (SQLSTATE {})", error.message(), error.code()),
-            None => error.to_string(),
-        };
-        Self { blame, detail }
+    /// Whatever the reason: without a connection nobody's rows are to blame.
+    async fn open(&mut self) -> Result<Session, String> {
+        let opened = timeout(
+            CONNECT_TIMEOUT,
+            Session::open(&self.options, self.abandoned.as_ref()),
+        )
+        .await;
+        let session = opened
+            .map_err(|_| format!("PostgreSQL took no connection within {CONNECT_TIMEOUT:?}"))?
+            .map_err(|error| brief(&error.to_string()))?;
+        self.abandoned = None;
+        Ok(session)
     }
 }

@@ -140,7 +140,8 @@ impl Lanes {
                 }
                 wake_at.push(lane.unwritable.fail(now.instant, now.random));
             }
-            Some(Hold::Suspected | Hold::Unfinished) => {}
+            Some(Hold::Suspected) => wake_at.push(lane.unwritable.fail(now.instant, now.random)),
+            Some(Hold::Unfinished) => {}
             // Nothing of it was tried, perhaps.
             None if settled.stored.is_empty() => {}
             None => {
