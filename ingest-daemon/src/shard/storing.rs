@@ -129,6 +129,7 @@ impl Lanes {
         lane.put_back(settled.back);
 
         let mut wake_at = Vec::new();
+        let suspect = lane.suspect;
         // Another daemon's commit is no trouble.
         lane.suspect =
             settled.hold.as_ref().is_some_and(|hold| *hold != Hold::Busy) || !settled.refused.is_empty();
@@ -140,7 +141,14 @@ impl Lanes {
                 }
                 wake_at.push(lane.unwritable.fail(now.instant, now.random));
             }
-            Some(Hold::Suspected) => wake_at.push(lane.unwritable.fail(now.instant, now.random)),
+            // Alone it failed again.
+            Some(Hold::Suspected) if suspect => {
+                if !lane.unwritable.failing() {
+                    warn!(%tenant, "the tenant's table cannot be written; holding the tenant");
+                }
+                wake_at.push(lane.unwritable.fail(now.instant, now.random));
+            }
+            Some(Hold::Suspected) => {}
             Some(Hold::Unfinished) => {}
             // Nothing of it was tried, perhaps.
             None if settled.stored.is_empty() => {}

@@ -3,6 +3,7 @@
 //! and nobody waited for long.
 
 mod queues;
+mod tables_commit;
 
 use std::time::Duration;
 
