@@ -1,9 +1,17 @@
 //! The whole program: what is built, in which order it stops.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use common::{admin, admin::Readiness, broker, broker::Broker, database, shutdown, telemetry::Metrics};
+use common::{
+    admin, admin::Readiness, broker, broker::Broker, config as settings, database, shutdown, telemetry::Metrics,
+};
 use proto::v1::{
     dead_letter_service_server::{DeadLetterServiceServer, SERVICE_NAME as DEAD_LETTERS},
     fleet_service_server::{FleetServiceServer, SERVICE_NAME as FLEET},
@@ -12,7 +20,7 @@ use proto::v1::{
 };
 use sqlx::PgPool;
 use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 use tonic::{
     service::Routes,
     transport::{Server, server::TcpIncoming},
@@ -24,12 +32,13 @@ use crate::{
     broker::{DeadLetterQueues, Publisher, Queues},
     config::Config,
     dead_letters::DeadLetters,
-    fleet::{Changes, Fleet, assigner, watch::Watch},
+    fleet::{Changes, Connections, Fleet, assigner, expiry::Expiry, watch::Watch},
     gateway::{self, Front},
     grpc::{DeadLetterApi, FleetApi, MessageApi, TenantApi},
     identity::Keys,
     messages::{Publishing, Reading},
     migrations,
+    tasks::Tasks,
     telemetry::{Gauges, Instruments},
     tenants::{Tenants, reconciler},
 };
@@ -46,7 +55,12 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let admin_listener = bind("admin", &config.admin).await?;
     let metrics = Metrics::new()?;
     let meter = metrics.meter();
-    let pool = database::pool(&config.database, "jalur control-plane")?;
+    let fleet_connections = Connections::new(&config.database)?;
+    let for_requests = settings::Database {
+        max_connections: config.database.max_connections.saturating_sub(Connections::COUNT),
+        ..config.database.clone()
+    };
+    let pool = database::pool(&for_requests, "jalur control-plane")?;
     // Two connections: what declares and counts never waits behind what publishes.
     let (queues, queues_supervisor) = broker::connect(&config.rabbitmq.url, "jalur control-plane queues")?;
     let (publishing, publishing_supervisor) =
@@ -80,7 +94,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         pool.clone(),
     );
     let watch = Watch {
-        pool: pool.clone(),
+        connections: fleet_connections.clone(),
         changes: changes.clone(),
         stop: stop.clone(),
     };
@@ -92,16 +106,21 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
 
     // What requests need outlives them: it stops once the last one is answered.
     let background = CancellationToken::new();
-    let tasks = TaskTracker::new();
-    tasks.spawn(queues_supervisor.run(background.clone()));
-    tasks.spawn(publishing_supervisor.run(background.clone()));
-    tasks.spawn(changes.clone().run(pool.clone(), background.clone()));
-    tasks.spawn(assigner::run(pool.clone(), changes, background.clone()));
-    tasks.spawn(reconciler::run(tenants.clone(), background.clone()));
+    let mut tasks = Tasks::default();
+    let stopping = || background.clone();
+    tasks.spawn("queues' connection", queues_supervisor.run(stopping()));
+    tasks.spawn("publishing connection", publishing_supervisor.run(stopping()));
+    let listening = changes.clone().run(fleet_connections.rounds.clone(), stopping());
+    tasks.spawn("listening for changes", listening);
+    tasks.spawn("assigner", assigner::run(fleet_connections.clone(), changes, stopping()));
+    let expiry = Expiry::new(fleet_connections.clone());
+    let sighted = expiry.sighted();
+    tasks.spawn("expiry of leases", expiry.run(stopping()));
+    tasks.spawn("reconciler", reconciler::run(tenants.clone(), stopping()));
     let gauges = Gauges::new(&meter, pool.clone(), queues, config.metrics.per_tenant);
-    tasks.spawn(gauges.run(config.depth_interval, background.clone()));
+    tasks.spawn("gauges", gauges.run(config.depth_interval, stopping()));
 
-    let readiness = readiness(pool.clone(), queues_broker, publishing);
+    let readiness = readiness(pool.clone(), queues_broker, publishing, sighted);
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         readiness,
@@ -158,11 +177,13 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     tokio::select! {
         served = serving => served.context("serving failed")?,
         () = late => warn!("requests are still running after {:?}; ending them", config.shutdown.grace),
+        // Without any of them the program is no use; whoever started it starts it again.
+        failed = tasks.failed() => return Err(failed),
     }
     background.cancel();
-    tasks.close();
     let ended = async {
-        tasks.wait().await;
+        tasks.ended().await;
+        fleet_connections.close().await;
         pool.close().await;
         admin.await
     };
@@ -187,9 +208,10 @@ async fn bind(key: &str, address: &str) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("cannot listen on {address} (configuration key {key})"))
 }
 
-fn readiness(pool: PgPool, queues: Broker, publishing: Broker) -> Readiness {
+fn readiness(pool: PgPool, queues: Broker, publishing: Broker, sighted: Arc<AtomicBool>) -> Readiness {
     Readiness::new(move || {
         let (pool, queues, publishing) = (pool.clone(), queues.clone(), publishing.clone());
+        let sighted = Arc::clone(&sighted);
         async move {
             if !queues.is_up() || !publishing.is_up() {
                 return Err("waiting for RabbitMQ".into());
@@ -198,7 +220,13 @@ fn readiness(pool: PgPool, queues: Broker, publishing: Broker) -> Readiness {
                 "select max(version) from _sqlx_migrations where success",
             );
             match version.fetch_one(&pool).await {
-                Ok(Some(version)) if version >= migrations::newest() => Ok(()),
+                Ok(Some(version)) if version >= migrations::newest() => {
+                    if sighted.load(Ordering::Relaxed) {
+                        Ok(())
+                    } else {
+                        Err("looking whether the database was restored from a backup".into())
+                    }
+                }
                 Ok(_) => Err("waiting for the schema: run `control-plane migrate up`".into()),
                 Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {
                     Err("waiting for the schema: run `control-plane migrate up`".into())

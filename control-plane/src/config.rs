@@ -5,6 +5,8 @@ use std::time::Duration;
 use common::config::{Database, Error, Log, Metrics, Rabbitmq, Secret, Shutdown, duration, validate_url};
 use serde::{Deserialize, Serialize};
 
+use crate::fleet::Connections;
+
 /// The control plane's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -93,6 +95,8 @@ impl Default for Limits {
     }
 }
 
+/// Below that requests, the reconciler and whoever reads dead letters wait for each other.
+const REQUESTS_CONNECTIONS_MIN: u32 = 3;
 /// A key that anyone could guess by trying is no key.
 const SECRET_BYTES_MIN: usize = 32;
 
@@ -106,8 +110,13 @@ impl common::config::Config for Config {
                 format!("is to be 1 to 256, not {}", self.workers),
             ));
         }
-        if self.database.max_connections < 4 {
-            return Err(Error::key("database.max_connections", "is to be 4 at least"));
+        let connections_min = Connections::COUNT + REQUESTS_CONNECTIONS_MIN;
+        if self.database.max_connections < connections_min {
+            let message = format!(
+                "is to be {connections_min} at least: {} are the fleet's own, the rest is for requests",
+                Connections::COUNT
+            );
+            return Err(Error::key("database.max_connections", message));
         }
         if !(1..=64 << 20).contains(&self.limits.message_bytes) {
             return Err(Error::key(

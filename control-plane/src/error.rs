@@ -61,6 +61,7 @@ impl Error {
             Self::Exists(_) => Code::AlreadyExists,
             Self::Unavailable(_) | Self::Broker(_) => Code::Unavailable,
             Self::Database(error) if is_outage(error) => Code::Unavailable,
+            Self::Database(error) if is_unstorable_text(error) => Code::InvalidArgument,
             Self::Database(_) => Code::Internal,
         }
     }
@@ -93,6 +94,14 @@ impl From<QueueError> for Error {
     }
 }
 
+/// Whether a text had what no text in PostgreSQL has: a null character, which no field's own check has met.
+fn is_unstorable_text(error: &sqlx::Error) -> bool {
+    const CHARACTER_NOT_IN_REPERTOIRE: &str = "22021";
+    error
+        .as_database_error()
+        .is_some_and(|error| error.code().as_deref() == Some(CHARACTER_NOT_IN_REPERTOIRE))
+}
+
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = error.code();
@@ -100,6 +109,9 @@ impl From<Error> for Status {
             Error::Database(cause) if code == Code::Unavailable => {
                 debug!(%cause, "PostgreSQL could not do what a call needed");
                 "PostgreSQL cannot be reached or is busy; try again".to_owned()
+            }
+            Error::Database(_) if code == Code::InvalidArgument => {
+                "a text has a null character, which PostgreSQL cannot hold".to_owned()
             }
             // The gateway logs what is our fault, and keeps it from the caller.
             error => error.to_string(),

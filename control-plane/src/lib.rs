@@ -20,6 +20,7 @@ pub mod identity;
 mod messages;
 pub mod migrations;
 mod problems;
+mod tasks;
 mod telemetry;
 mod tenants;
 

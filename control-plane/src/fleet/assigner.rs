@@ -3,16 +3,15 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use common::id::TenantId;
-use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
-use tokio::time::Instant;
+use sqlx::{Connection as _, PgConnection, PgPool, Row as _, postgres::PgRow};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::{
-    Changes, LEASE,
-    changes::{Topic, notify},
-    members,
+    Changes, Connections,
+    changes::{Topic, notify, notify_lanes},
+    connections::within,
     solver::{Daemon, Demand, Placement, solve},
 };
 
@@ -20,6 +19,8 @@ use super::{
 const LOCK: i64 = 0x6a61_6c75_7200_0001;
 /// How soon to try again while another control plane's round runs: it may have read before our change.
 const BUSY_RETRY: Duration = Duration::from_millis(20);
+/// How long a round may take. One of ten thousand tenants takes half a second.
+const ROUND_LIMIT: Duration = Duration::from_secs(20);
 
 /// What a round came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,59 +31,46 @@ enum Round {
     Busy,
 }
 
-/// Runs rounds until `stop`: whenever demand changes, and every second.
-pub(crate) async fn run(pool: PgPool, changes: Changes, stop: CancellationToken) {
-    // A daemon that could not reach any control plane while all were gone is given a lease's time to come back.
-    let first_expiry = Instant::now() + LEASE;
+/// Runs rounds until `stop`: whenever demand changes, which it does every second at least.
+pub(crate) async fn run(connections: Connections, changes: Changes, stop: CancellationToken) {
+    let _ = stop
+        .run_until_cancelled(run_on(&connections.rounds, &changes))
+        .await;
+}
+
+async fn run_on(pool: &PgPool, changes: &Changes) {
     let mut demand = changes.subscribe(Topic::Demand);
     let mut failing = false;
     loop {
         demand.mark_unchanged();
-        let again = match round(&pool, Instant::now() >= first_expiry).await {
-            Ok(Round::Done) => {
-                failing = false;
-                false
+        match within(pool, ROUND_LIMIT, round).await {
+            Ok(Round::Busy) => {
+                tokio::time::sleep(BUSY_RETRY).await;
+                continue;
             }
-            Ok(Round::Busy) => true,
+            Ok(Round::Done) => failing = false,
             Err(error) => {
-                if !failing {
+                if failing {
+                    debug!(%error, "still cannot assign lanes");
+                } else {
                     warn!(%error, "cannot assign lanes; trying on");
                 }
                 failing = true;
-                false
             }
-        };
-        let wait = async {
-            if again {
-                tokio::time::sleep(BUSY_RETRY).await;
-            } else {
-                // The sender lives as long as `changes`, which is here.
-                let _ = demand.changed().await;
-            }
-        };
-        if stop.run_until_cancelled(wait).await.is_none() {
-            return;
         }
+        // The sender lives as long as `changes`, which is here.
+        let _ = demand.changed().await;
     }
 }
 
-async fn round(pool: &PgPool, expire: bool) -> Result<Round, members::Error> {
-    let mut transaction = pool.begin().await?;
+async fn round(connection: &mut PgConnection) -> Result<Round, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
     let locked: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock($1)")
         .bind(LOCK)
         .fetch_one(&mut *transaction)
         .await?;
     if !locked {
         return Ok(Round::Busy);
-    }
-    if expire {
-        for daemon in members::expire(&mut transaction).await? {
-            warn!(
-                daemon,
-                "a daemon was not heard of for {} s and is out",
-                LEASE.as_secs()
-            );
-        }
     }
     let (current, stale) = current(&mut transaction).await?;
     let daemons = daemons(&mut transaction).await?;
@@ -177,35 +165,52 @@ impl Difference {
         self.placed.is_empty() && self.withdrawn.is_empty()
     }
 
+    /// Writes it down under the next revision, together with the end of the lanes of daemons that are gone.
     async fn write(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "delete from assignments a using daemons d where d.id = a.daemon_id and d.state = 'gone'",
-        )
-        .execute(&mut *connection)
-        .await?;
+        // A withdrawal is a lane of no workers: it stays until its daemon has reported it stopped.
+        let placed = self.placed.iter().map(|(tenant, daemon, workers)| (tenant.0, daemon.as_str(), *workers));
+        let withdrawn = self.withdrawn.iter().map(|(tenant, daemon)| (tenant.0, daemon.as_str(), 0));
+        let mut lanes: Vec<_> = placed.chain(withdrawn).collect();
+        lanes.sort_unstable();
+        let tenants: Vec<Uuid> = lanes.iter().map(|(tenant, ..)| *tenant).collect();
+        let daemons: Vec<&str> = lanes.iter().map(|(_, daemon, _)| *daemon).collect();
+        let workers: Vec<i32> = lanes.iter().map(|(.., workers)| *workers).collect();
+
         // The row's lock lets revisions become visible in their order.
         let revision: i64 = sqlx::query_scalar("update fleet set revision = revision + 1 returning revision")
             .fetch_one(&mut *connection)
             .await?;
-        let mut tenants: Vec<Uuid> = self.placed.iter().map(|(tenant, ..)| tenant.0).collect();
-        let mut daemons: Vec<&str> = self.placed.iter().map(|(_, daemon, _)| daemon.as_str()).collect();
-        let mut workers: Vec<i32> = self.placed.iter().map(|(.., workers)| *workers).collect();
-        // A withdrawal is a lane of no workers: it stays until its daemon has reported it stopped.
-        tenants.extend(self.withdrawn.iter().map(|(tenant, _)| tenant.0));
-        daemons.extend(self.withdrawn.iter().map(|(_, daemon)| daemon.as_str()));
-        workers.resize(tenants.len(), 0);
+        // Reports lock several of these rows, too: everyone in the same order.
+        sqlx::query(
+            "select from assignments a join daemons d on d.id = a.daemon_id
+             where d.state = 'gone' or (a.tenant_id, a.daemon_id) in (select * from unnest($1::uuid[], $2::text[]))
+             order by a.tenant_id, a.daemon_id
+             for update of a",
+        )
+        .bind(&tenants)
+        .bind(&daemons)
+        .execute(&mut *connection)
+        .await?;
+        let stopped: Vec<Uuid> = sqlx::query_scalar(
+            "delete from assignments a using daemons d where d.id = a.daemon_id and d.state = 'gone'
+             returning a.tenant_id",
+        )
+        .fetch_all(&mut *connection)
+        .await?;
         sqlx::query(
             "insert into assignments (tenant_id, daemon_id, workers, revision)
              select tenant_id, daemon_id, workers, $4
              from unnest($1::uuid[], $2::text[], $3::int[]) as lanes (tenant_id, daemon_id, workers)
+             order by tenant_id, daemon_id
              on conflict (tenant_id, daemon_id) do update set workers = excluded.workers, revision = excluded.revision",
         )
         .bind(&tenants)
         .bind(&daemons)
         .bind(&workers)
         .bind(revision)
-        .execute(connection)
-        .await
-        .map(drop)
+        .execute(&mut *connection)
+        .await?;
+        let changed: BTreeSet<_> = tenants.into_iter().chain(stopped).map(TenantId).collect();
+        notify_lanes(connection, &changed.into_iter().collect::<Vec<_>>()).await
     }
 }

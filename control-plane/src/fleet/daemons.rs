@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 
-use super::{Fleet, members};
+use super::{Fleet, changes::Topic, handle::Waiting, members};
 use crate::error::Error;
 
 /// A daemon that is alive.
@@ -31,27 +31,35 @@ impl Fleet {
 
     /// Gives a daemon no lanes any more, and waits until it has none or `limit` is over.
     pub(crate) async fn drain(&self, id: &str, limit: Duration) -> Result<Daemon, Error> {
-        members::drain(&self.pool, id)
-            .await
-            .map_err(|error| match error {
-                members::Error::Database(error) => error.into(),
-                _ => Error::NoDaemon(id.to_owned()),
-            })?;
-        let mut waiting = self.waiting(limit);
+        self.set_draining(id, true).await?;
+        let mut waiting = Waiting::new(self.changes.subscribe(Topic::Lanes), limit);
         loop {
-            // One that has left meanwhile is done, too, but can no longer be shown.
-            let daemon = self
-                .daemon(id)
-                .await?
-                .ok_or_else(|| Error::NoDaemon(id.to_owned()))?;
+            let daemon = self.daemon(id).await?;
             if daemon.lanes == 0 || !waiting.changed().await {
                 return Ok(daemon);
             }
         }
     }
 
-    async fn daemon(&self, id: &str) -> Result<Option<Daemon>, Error> {
-        Ok(self.select("", Some(id), 1).await?.pop())
+    /// Lets a daemon that was drained have lanes again.
+    pub(crate) async fn undrain(&self, id: &str) -> Result<Daemon, Error> {
+        self.set_draining(id, false).await?;
+        self.daemon(id).await
+    }
+
+    async fn set_draining(&self, id: &str, draining: bool) -> Result<(), Error> {
+        let mut connection = self.pool.acquire().await?;
+        let set = members::set_draining(&mut connection, id, draining).await;
+        set.map_err(|error| match error {
+            members::Error::Database(error) => error.into(),
+            _ => Error::NoDaemon(id.to_owned()),
+        })
+    }
+
+    /// One that is alive. One that has left is done with whatever it did, too, but cannot be shown any more.
+    async fn daemon(&self, id: &str) -> Result<Daemon, Error> {
+        let found = self.select("", Some(id), 1).await?.pop();
+        found.ok_or_else(|| Error::NoDaemon(id.to_owned()))
     }
 
     async fn select(&self, after: &str, id: Option<&str>, limit: i64) -> Result<Vec<Daemon>, sqlx::Error> {
@@ -73,7 +81,7 @@ impl Fleet {
             "select d.id, d.state = 'draining' as draining, d.capacity, d.joined_at,
                     count(a.tenant_id) as lanes, coalesce(sum(a.workers), 0)::bigint as workers
              from daemons d left join assignments a on a.daemon_id = d.id
-             where d.state <> 'gone' and d.lease_until > now() and d.id > $1 and ($2::text is null or d.id = $2)
+             where d.state <> 'gone' and d.id > $1 and ($2::text is null or d.id = $2)
              group by d.id
              order by d.id
              limit $3",

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use common::id::TenantId;
 use sqlx::{PgPool, Row as _, postgres::PgRow};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 use tracing::warn;
 
 use super::{
@@ -12,6 +15,9 @@ use super::{
     changes::{Topic, notify},
 };
 use crate::error::Error;
+
+/// How often whoever waits looks without being told.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A daemon's consumer for a tenant.
 #[derive(Clone, Debug)]
@@ -33,7 +39,7 @@ pub(crate) struct Lanes {
 #[derive(Clone, Debug)]
 pub(crate) struct Fleet {
     pub(super) pool: PgPool,
-    changes: Changes,
+    pub(super) changes: Changes,
 }
 
 /// Where a tenant's lanes stand.
@@ -52,20 +58,24 @@ struct Standing {
 /// A wait for lanes to do something.
 pub(super) struct Waiting {
     deadline: Instant,
-    observed: watch::Receiver<u64>,
-    assigned: watch::Receiver<u64>,
+    changes: watch::Receiver<u64>,
 }
 
 impl Waiting {
-    /// Whether something may have changed; not, once the time is over. Every second at least: `changes` ticks.
+    /// Begins to wait. Then look, then wait.
+    pub(super) fn new(changes: watch::Receiver<u64>, limit: Duration) -> Self {
+        Self {
+            deadline: Instant::now() + limit,
+            changes,
+        }
+    }
+
+    /// Whether something may have changed; not, once the time is over. Every second at least: a change may not be
+    /// heard of.
     pub(super) async fn changed(&mut self) -> bool {
-        let change = async {
-            tokio::select! {
-                result = self.observed.changed() => result,
-                result = self.assigned.changed() => result,
-            }
-        };
-        tokio::time::timeout_at(self.deadline, change).await.is_ok()
+        let look = (Instant::now() + LOOK).min(self.deadline);
+        let _ = timeout_at(look, self.changes.changed()).await;
+        Instant::now() < self.deadline
     }
 }
 
@@ -128,7 +138,7 @@ impl Fleet {
         limit: Duration,
         done: impl Fn(Standing) -> Option<bool>,
     ) -> Result<bool, Error> {
-        let mut waiting = self.waiting(limit);
+        let mut waiting = Waiting::new(self.changes.subscribe_lanes_of(tenant), limit);
         loop {
             if let Some(answer) = done(self.standing(tenant).await?) {
                 return Ok(answer);
@@ -136,15 +146,6 @@ impl Fleet {
             if !waiting.changed().await {
                 return Ok(false);
             }
-        }
-    }
-
-    /// Begins to wait for what lanes do. Then look, then wait.
-    pub(super) fn waiting(&self, limit: Duration) -> Waiting {
-        Waiting {
-            deadline: Instant::now() + limit,
-            observed: self.changes.subscribe(Topic::Observed),
-            assigned: self.changes.subscribe(Topic::Assignments),
         }
     }
 
@@ -158,7 +159,7 @@ impl Fleet {
             })
         };
         Ok(sqlx::query(
-            "select (select count(*) from daemons where state <> 'gone' and lease_until > now()) as daemons,
+            "select (select count(*) from daemons where state <> 'gone') as daemons,
                     coalesce(sum(workers), 0)::bigint as assigned,
                     count(*) filter (where workers = 0 or observed_revision < revision or observed_state <> 'running')
                         as outstanding,
@@ -178,7 +179,7 @@ impl Fleet {
             "select a.daemon_id, a.observed_state = 'running' as running, a.observed_workers, a.observed_busy,
                     a.observed_held
              from assignments a join daemons d on d.id = a.daemon_id
-             where a.tenant_id = $1 and d.state <> 'gone' and d.lease_until > now()
+             where a.tenant_id = $1 and d.state <> 'gone'
              order by a.daemon_id",
         )
         .bind(tenant.0)

@@ -1,14 +1,14 @@
-//! The daemons' rows, and what they report. What happens to a row is decided by [`Membership`].
+//! The daemons' rows. What happens to one is decided by [`Membership`].
 
-use common::id::TenantId;
-use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
+use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{
     changes::{Topic, notify},
-    membership::{Event, Membership, Refusal, State},
+    lanes,
+    membership::{Event, Membership, Refusal, Speaker, State},
 };
-use crate::problems::{self, Problem};
+use crate::problems;
 
 /// Why a daemon is not, or no longer, a member.
 #[derive(Debug, thiserror::Error)]
@@ -21,6 +21,9 @@ pub(super) enum Error {
     /// It was declared out.
     #[error("daemon {0:?} was declared out, since it was not heard of in time; connect again")]
     Out(String),
+    /// It has opened another stream since.
+    #[error("daemon {0:?} has opened another stream since; this one counts no more")]
+    Replaced(String),
     /// There is no such daemon.
     #[error("daemon {0:?} is not alive; GET /api/daemons lists those that are")]
     NotAlive(String),
@@ -29,49 +32,29 @@ pub(super) enum Error {
     Database(#[from] sqlx::Error),
 }
 
-/// One process that is a member.
+/// One stream that is a member.
 #[derive(Clone, Debug)]
 pub(super) struct Member {
     pub(super) id: String,
-    pub(super) incarnation: Uuid,
-}
-
-/// A lane as its daemon reports it.
-#[derive(Clone, Debug)]
-pub(super) struct Report {
-    pub(super) tenant: TenantId,
-    pub(super) revision: i64,
-    /// As in the table's check: `starting`, `running`, `stopped`.
-    pub(super) state: &'static str,
-    pub(super) workers: i32,
-    pub(super) busy: i32,
-    pub(super) held: i32,
-    pub(super) problem: Option<Problem>,
-}
-
-/// A lane as its daemon is to run it; no workers: not at all.
-#[derive(Clone, Debug)]
-pub(super) struct Lane {
-    pub(super) tenant: TenantId,
-    pub(super) workers: u32,
-    pub(super) revision: i64,
+    pub(super) speaker: Speaker,
 }
 
 /// Lets a daemon in, or back in.
-pub(super) async fn join(pool: &PgPool, member: &Member, capacity: i32) -> Result<(), Error> {
-    let mut transaction = pool.begin().await?;
-    let (before, _) = happens(&mut transaction, &member.id, Event::Join(member.incarnation)).await?;
-    if before.is_some_and(|before| before.incarnation != member.incarnation) {
-        // What the process before it reported says nothing of this one.
-        sqlx::query(
-            "update assignments
-             set observed_revision = 0, observed_state = 'stopped', observed_workers = 0, observed_busy = 0,
-                 observed_held = 0
-             where daemon_id = $1",
-        )
+pub(super) async fn join(
+    connection: &mut PgConnection,
+    member: &Member,
+    capacity: i32,
+) -> Result<(), Error> {
+    let mut transaction = connection.begin().await?;
+    // Whoever joins makes room for its row.
+    sqlx::query("delete from daemons where state = 'gone' and lease_until < now() - interval '1 hour' and id <> $1")
         .bind(&member.id)
         .execute(&mut *transaction)
         .await?;
+    let (before, _) = happens(&mut transaction, &member.id, Event::Join(member.speaker)).await?;
+    if before.is_some_and(|before| before.speaker.process != member.speaker.process) {
+        // What the process before it reported says nothing of this one.
+        lanes::forget_reports(&mut transaction, &member.id).await?;
         problems::forget(&mut transaction, &member.id).await?;
     }
     sqlx::query("update daemons set capacity = $2 where id = $1")
@@ -85,60 +68,70 @@ pub(super) async fn join(pool: &PgPool, member: &Member, capacity: i32) -> Resul
 }
 
 /// Keeps a member in.
-pub(super) async fn renew(pool: &PgPool, member: &Member) -> Result<(), Error> {
-    let mut transaction = pool.begin().await?;
-    happens(&mut transaction, &member.id, Event::Heard(member.incarnation)).await?;
+pub(super) async fn renew(connection: &mut PgConnection, member: &Member) -> Result<(), Error> {
+    let mut transaction = connection.begin().await?;
+    happens(&mut transaction, &member.id, Event::Heard(member.speaker)).await?;
     transaction.commit().await?;
     Ok(())
 }
 
 /// A member's stream broke: it has a short time to come back.
-pub(super) async fn lose(pool: &PgPool, member: &Member) -> Result<(), Error> {
-    let mut transaction = pool.begin().await?;
-    match happens(&mut transaction, &member.id, Event::Broke(member.incarnation)).await {
-        // Another stream, or nobody, is in its place already.
-        Ok(_) | Err(Error::Out(_)) => {}
-        Err(error) => return Err(error),
-    }
+pub(super) async fn lose(connection: &mut PgConnection, member: &Member) -> Result<(), Error> {
+    let mut transaction = connection.begin().await?;
+    happens(&mut transaction, &member.id, Event::Broke(member.speaker)).await?;
     transaction.commit().await?;
     Ok(())
 }
 
 /// A member leaves: its lanes move at once.
-pub(super) async fn leave(pool: &PgPool, member: &Member) -> Result<(), Error> {
-    let mut transaction = pool.begin().await?;
-    happens(&mut transaction, &member.id, Event::Left(member.incarnation)).await?;
+pub(super) async fn leave(connection: &mut PgConnection, member: &Member) -> Result<(), Error> {
+    let mut transaction = connection.begin().await?;
+    happens(&mut transaction, &member.id, Event::Left(member.speaker)).await?;
     notify(&mut *transaction, Topic::Demand).await?;
     transaction.commit().await?;
     Ok(())
 }
 
-/// Takes a daemon's lanes off it.
-pub(super) async fn drain(pool: &PgPool, id: &str) -> Result<(), Error> {
-    let mut transaction = pool.begin().await?;
-    happens(&mut transaction, id, Event::Drain).await?;
+/// Takes a daemon's lanes off it, or lets it have some again.
+pub(super) async fn set_draining(
+    connection: &mut PgConnection,
+    id: &str,
+    draining: bool,
+) -> Result<(), Error> {
+    let event = if draining { Event::Drain } else { Event::Undrain };
+    let mut transaction = connection.begin().await?;
+    happens(&mut transaction, id, event).await?;
     notify(&mut *transaction, Topic::Demand).await?;
     transaction.commit().await?;
     Ok(())
 }
 
-/// Declares those out whose lease is over, forgets those long gone, and answers who went out.
-pub(super) async fn expire(connection: &mut PgConnection) -> Result<Vec<String>, Error> {
-    sqlx::query("delete from daemons where state = 'gone' and lease_until < now() - interval '1 hour'")
-        .execute(&mut *connection)
-        .await?;
+/// How many seconds are left of the living daemons' leases: none, or less, of those that are late.
+pub(super) async fn leases(connection: &mut PgConnection) -> Result<Vec<(String, f64)>, sqlx::Error> {
     // Without their locks: most are heard of just now.
-    let overdue: Vec<String> = sqlx::query_scalar(
-        "select id from daemons where state <> 'gone' and lease_until < clock_timestamp() order by id",
+    sqlx::query_as(
+        "select id, extract(epoch from lease_until - clock_timestamp())::float8
+         from daemons where state <> 'gone' order by id",
     )
-    .fetch_all(&mut *connection)
-    .await?;
+    .fetch_all(connection)
+    .await
+}
+
+/// Declares those of `late` out that still are, and answers who it was.
+pub(super) async fn declare_out(
+    connection: &mut PgConnection,
+    late: &[String],
+) -> Result<Vec<String>, Error> {
     let mut out = Vec::new();
-    for id in overdue {
-        if happens(connection, &id, Event::Look).await?.1.state == State::Gone {
-            out.push(id);
+    let mut transaction = connection.begin().await?;
+    // In the order of their ids, for whoever else does so now.
+    for id in late {
+        if happens(&mut transaction, id, Event::Look).await?.1.state == State::Gone {
+            out.push(id.clone());
         }
     }
+    notify(&mut *transaction, Topic::Demand).await?;
+    transaction.commit().await?;
     Ok(out)
 }
 
@@ -158,7 +151,10 @@ async fn happens(
     }
     let known = |row: PgRow| {
         Ok(Membership {
-            incarnation: row.try_get("incarnation")?,
+            speaker: Speaker {
+                process: row.try_get("incarnation")?,
+                stream: row.try_get("stream")?,
+            },
             state: match row.try_get("state")? {
                 "ready" => State::Ready,
                 "draining" => State::Draining,
@@ -168,8 +164,9 @@ async fn happens(
             joined_at: row.try_get("joined_at")?,
         })
     };
+    // A round that gives the daemon lanes refers to its row, and does not wait for this.
     let known = sqlx::query(
-        "select incarnation, state, lease_until, joined_at from daemons where id = $1 for update",
+        "select incarnation, stream, state, lease_until, joined_at from daemons where id = $1 for no key update",
     )
     .bind(id)
     .try_map(known)
@@ -182,6 +179,7 @@ async fn happens(
     let after = Membership::on(known, event, now).map_err(|refusal| match refusal {
         Refusal::IdInUse => Error::IdInUse(id.to_owned()),
         Refusal::Out => Error::Out(id.to_owned()),
+        Refusal::Replaced => Error::Replaced(id.to_owned()),
         Refusal::NotAlive => Error::NotAlive(id.to_owned()),
     })?;
     let state = match after.state {
@@ -191,13 +189,15 @@ async fn happens(
     };
     // The capacity of a new one is written by who lets it in.
     sqlx::query(
-        "insert into daemons (id, incarnation, state, capacity, lease_until, joined_at) values ($1, $2, $3, 1, $4, $5)
+        "insert into daemons (id, incarnation, stream, state, capacity, lease_until, joined_at)
+         values ($1, $2, $3, $4, 1, $5, $6)
          on conflict (id) do update
-             set incarnation = excluded.incarnation, state = excluded.state, lease_until = excluded.lease_until,
-                 joined_at = excluded.joined_at",
+             set incarnation = excluded.incarnation, stream = excluded.stream, state = excluded.state,
+                 lease_until = excluded.lease_until, joined_at = excluded.joined_at",
     )
     .bind(id)
-    .bind(after.incarnation)
+    .bind(after.speaker.process)
+    .bind(after.speaker.stream)
     .bind(state)
     .bind(after.lease_until)
     .bind(after.joined_at)
@@ -207,87 +207,8 @@ async fn happens(
 }
 
 /// The fleet's epoch and revision.
-pub(super) async fn fleet(pool: &PgPool) -> Result<(Uuid, i64), sqlx::Error> {
-    let row = |row: PgRow| Ok((row.try_get("epoch")?, row.try_get("revision")?));
-    sqlx::query("select epoch, revision from fleet")
-        .try_map(row)
-        .fetch_one(pool)
+pub(super) async fn fleet(connection: &mut PgConnection) -> Result<(Uuid, i64), sqlx::Error> {
+    sqlx::query_as("select epoch, revision from fleet")
+        .fetch_one(connection)
         .await
-}
-
-/// A daemon's lanes after a revision and tenant, in that order, `limit` at most. Rows of one revision become visible
-/// together and revisions in their order, so nothing is passed over.
-pub(super) async fn lanes_after(
-    pool: &PgPool,
-    daemon: &str,
-    (revision, tenant): (i64, Uuid),
-    limit: i64,
-) -> Result<Vec<Lane>, sqlx::Error> {
-    let row = |row: PgRow| {
-        let workers: i32 = row.try_get("workers")?;
-        Ok(Lane {
-            tenant: TenantId(row.try_get("tenant_id")?),
-            workers: workers.unsigned_abs(),
-            revision: row.try_get("revision")?,
-        })
-    };
-    sqlx::query(
-        "select tenant_id, workers, revision from assignments
-         where daemon_id = $1 and (revision, tenant_id) > ($2, $3)
-         order by revision, tenant_id
-         limit $4",
-    )
-    .bind(daemon)
-    .bind(revision)
-    .bind(tenant)
-    .bind(limit)
-    .try_map(row)
-    .fetch_all(pool)
-    .await
-}
-
-/// Writes down what a daemon reports, and removes withdrawn lanes that have stopped.
-pub(super) async fn observe(pool: &PgPool, member: &Member, reports: &[Report]) -> Result<(), sqlx::Error> {
-    let column = |get: fn(&Report) -> i32| reports.iter().map(get).collect::<Vec<_>>();
-    let mut transaction = pool.begin().await?;
-    sqlx::query(
-        "update assignments a
-         set observed_revision = o.revision, observed_state = o.state, observed_workers = o.workers,
-             observed_busy = o.busy, observed_held = o.held
-         from unnest($2::uuid[], $3::bigint[], $4::text[], $5::int[], $6::int[], $7::int[])
-             as o (tenant_id, revision, state, workers, busy, held)
-         where a.daemon_id = $1 and a.tenant_id = o.tenant_id",
-    )
-    .bind(&member.id)
-    .bind(reports.iter().map(|report| report.tenant.0).collect::<Vec<_>>())
-    .bind(reports.iter().map(|report| report.revision).collect::<Vec<_>>())
-    .bind(reports.iter().map(|report| report.state).collect::<Vec<_>>())
-    .bind(column(|report| report.workers))
-    .bind(column(|report| report.busy))
-    .bind(column(|report| report.held))
-    .execute(&mut *transaction)
-    .await?;
-    let lanes: Vec<_> = reports
-        .iter()
-        .map(|report| (report.tenant, report.problem.clone()))
-        .collect();
-    problems::report(&mut transaction, &member.id, &lanes).await?;
-    let stopped: Vec<_> = reports
-        .iter()
-        .filter(|report| report.state == "stopped")
-        .map(|report| report.tenant.0)
-        .collect();
-    if !stopped.is_empty() {
-        sqlx::query(
-            "delete from assignments
-             where daemon_id = $1 and tenant_id = any($2)
-                   and workers = 0 and observed_state = 'stopped' and observed_revision >= revision",
-        )
-        .bind(&member.id)
-        .bind(stopped)
-        .execute(&mut *transaction)
-        .await?;
-    }
-    notify(&mut *transaction, Topic::Observed).await?;
-    transaction.commit().await
 }

@@ -17,11 +17,20 @@ pub(super) enum State {
     Gone,
 }
 
+/// Who speaks for a daemon: one stream of one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Speaker {
+    /// Tells two processes that claim one id apart.
+    pub(super) process: Uuid,
+    /// Tells two streams of one process apart: the older may be half open, and end at any time.
+    pub(super) stream: Uuid,
+}
+
 /// A daemon as the fleet knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Membership {
-    /// Which process has the id.
-    pub(super) incarnation: Uuid,
+    /// Who has the id.
+    pub(super) speaker: Speaker,
     pub(super) state: State,
     /// When it is out unless it is heard of before.
     pub(super) lease_until: OffsetDateTime,
@@ -33,16 +42,18 @@ pub(super) struct Membership {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     /// A process opens a stream under the id.
-    Join(Uuid),
+    Join(Speaker),
     /// A process is heard of.
-    Heard(Uuid),
+    Heard(Speaker),
     /// A process's stream broke.
-    Broke(Uuid),
+    Broke(Speaker),
     /// A process leaves.
-    Left(Uuid),
+    Left(Speaker),
     /// An operator drains it.
     Drain,
-    /// A round of assignment looks at it.
+    /// An operator lets it have lanes again.
+    Undrain,
+    /// Somebody looks whether it is late.
     Look,
 }
 
@@ -53,6 +64,8 @@ pub(super) enum Refusal {
     IdInUse,
     /// The process is out.
     Out,
+    /// The process has opened another stream since.
+    Replaced,
     /// There is no living daemon of that id.
     NotAlive,
 }
@@ -60,23 +73,23 @@ pub(super) enum Refusal {
 impl Membership {
     /// What the fleet knows of the daemon after `event`.
     pub(super) fn on(known: Option<Self>, event: Event, now: OffsetDateTime) -> Result<Self, Refusal> {
-        let joined = |incarnation| Self {
-            incarnation,
+        let joined = |speaker| Self {
+            speaker,
             state: State::Ready,
             lease_until: now + LEASE,
             joined_at: now,
         };
         let Some(known) = known else {
             return match event {
-                Event::Join(process) => Ok(joined(process)),
+                Event::Join(speaker) => Ok(joined(speaker)),
                 Event::Heard(_) | Event::Broke(_) | Event::Left(_) => Err(Refusal::Out),
-                Event::Drain | Event::Look => Err(Refusal::NotAlive),
+                Event::Drain | Event::Undrain | Event::Look => Err(Refusal::NotAlive),
             };
         };
         let over = known.lease_until < now;
-        let same = |process: Uuid| known.incarnation == process;
         match event {
-            Event::Join(process) if same(process) => Ok(Self {
+            Event::Join(speaker) if speaker.process == known.speaker.process => Ok(Self {
+                speaker,
                 // One that was out may come back: what it ran is not its own any more, and it is told so.
                 state: match known.state {
                     State::Draining => State::Draining,
@@ -85,26 +98,29 @@ impl Membership {
                 lease_until: now + LEASE,
                 ..known
             }),
-            Event::Join(process) if known.state == State::Gone || over => Ok(joined(process)),
+            Event::Join(speaker) if known.state == State::Gone || over => Ok(joined(speaker)),
             Event::Join(_) => Err(Refusal::IdInUse),
 
-            Event::Heard(process) if same(process) && known.state != State::Gone => Ok(Self {
+            Event::Heard(speaker) => known.spoken_for_by(speaker).map(|()| Self {
                 lease_until: now + LEASE,
                 ..known
             }),
-            Event::Broke(process) if same(process) && known.state != State::Gone => Ok(Self {
+            Event::Broke(speaker) => known.spoken_for_by(speaker).map(|()| Self {
                 lease_until: known.lease_until.min(now + GRACE),
                 ..known
             }),
-            Event::Left(process) if same(process) => Ok(Self {
+            Event::Left(speaker) => known.spoken_for_by(speaker).map(|()| Self {
                 state: State::Gone,
                 ..known
             }),
-            Event::Heard(_) | Event::Broke(_) | Event::Left(_) => Err(Refusal::Out),
 
-            Event::Drain if known.state == State::Gone || over => Err(Refusal::NotAlive),
+            Event::Drain | Event::Undrain if known.state == State::Gone || over => Err(Refusal::NotAlive),
             Event::Drain => Ok(Self {
                 state: State::Draining,
+                ..known
+            }),
+            Event::Undrain => Ok(Self {
+                state: State::Ready,
                 ..known
             }),
 
@@ -113,6 +129,17 @@ impl Membership {
                 ..known
             }),
             Event::Look => Ok(known),
+        }
+    }
+
+    /// Whether it is this stream that speaks for the daemon, which is a member.
+    fn spoken_for_by(&self, speaker: Speaker) -> Result<(), Refusal> {
+        if self.state == State::Gone || self.speaker.process != speaker.process {
+            Err(Refusal::Out)
+        } else if self.speaker != speaker {
+            Err(Refusal::Replaced)
+        } else {
+            Ok(())
         }
     }
 }
@@ -125,8 +152,17 @@ mod tests {
 
     use super::*;
 
-    const A: Uuid = Uuid::from_u128(1);
-    const B: Uuid = Uuid::from_u128(2);
+    const A: Speaker = speaker(1, 1);
+    /// A's process again, on a new stream.
+    const A2: Speaker = speaker(1, 2);
+    const B: Speaker = speaker(2, 3);
+
+    const fn speaker(process: u128, stream: u128) -> Speaker {
+        Speaker {
+            process: Uuid::from_u128(process),
+            stream: Uuid::from_u128(stream),
+        }
+    }
 
     fn at(millis: u64) -> OffsetDateTime {
         OffsetDateTime::UNIX_EPOCH + Duration::from_millis(millis)
@@ -164,13 +200,24 @@ mod tests {
         let broke = (2_000, Event::Broke(A));
         assert_eq!(state(&[broke, (3_000, Event::Look)]), State::Ready);
         assert_eq!(state(&[broke, (3_001, Event::Look)]), State::Gone);
-        let back = after(&[broke, (2_900, Event::Join(A)), (7_000, Event::Look)]).unwrap();
+        let back = after(&[broke, (2_900, Event::Join(A2)), (7_000, Event::Look)]).unwrap();
         assert_eq!((back.state, back.joined_at), (State::Ready, at(0)));
         // A grace never makes a lease longer.
         assert_eq!(
             state(&[(4_900, Event::Broke(A)), (5_001, Event::Look)]),
             State::Gone
         );
+    }
+
+    #[test]
+    fn the_end_of_an_old_stream_harms_no_new_one() {
+        let again = (2_000, Event::Join(A2));
+        for late in [Event::Broke(A), Event::Left(A), Event::Heard(A)] {
+            assert_eq!(after(&[again, (2_100, late)]), Err(Refusal::Replaced), "{late:?}");
+        }
+        assert_eq!(state(&[again, (6_999, Event::Look)]), State::Ready);
+        let broke = (2_100, Event::Broke(A2));
+        assert_eq!(state(&[again, broke, (3_101, Event::Look)]), State::Gone);
     }
 
     #[test]
@@ -198,7 +245,7 @@ mod tests {
             vec![(1_000, Event::Left(A)), (1_001, Event::Join(B))],
         ] {
             let known = after(&over).unwrap();
-            assert_eq!((known.incarnation, known.state), (B, State::Ready));
+            assert_eq!((known.speaker, known.state), (B, State::Ready));
             // What the first one still says counts for nothing.
             for late in [Event::Heard(A), Event::Broke(A), Event::Left(A)] {
                 assert_eq!(Membership::on(Some(known), late, at(5_002)), Err(Refusal::Out));
@@ -211,15 +258,18 @@ mod tests {
         let drained = (1_000, Event::Drain);
         assert_eq!(state(&[drained, (2_000, Event::Drain)]), State::Draining);
         assert_eq!(
-            state(&[drained, (2_000, Event::Broke(A)), (2_500, Event::Join(A))]),
+            state(&[drained, (2_000, Event::Broke(A)), (2_500, Event::Join(A2))]),
             State::Draining
         );
         assert_eq!(
             state(&[drained, (2_000, Event::Left(A)), (2_500, Event::Join(B))]),
             State::Ready
         );
+        assert_eq!(state(&[drained, (2_000, Event::Undrain)]), State::Ready);
         assert_eq!(state(&[drained, (9_000, Event::Look)]), State::Gone);
-        assert_eq!(after(&[(9_000, Event::Drain)]), Err(Refusal::NotAlive));
+        for late in [Event::Drain, Event::Undrain] {
+            assert_eq!(after(&[(9_000, late)]), Err(Refusal::NotAlive));
+        }
     }
 
     #[test]
@@ -229,6 +279,7 @@ mod tests {
             Event::Broke(A),
             Event::Left(A),
             Event::Drain,
+            Event::Undrain,
             Event::Look,
         ] {
             assert!(Membership::on(None, event, at(0)).is_err(), "{event:?}");
@@ -238,12 +289,12 @@ mod tests {
     proptest! {
         /// Whatever happens, and however the clock jumps: nobody has a lease for longer than from its last word.
         #[test]
-        fn no_lease_is_longer_than_a_lease(events in prop::collection::vec((0_u64..60_000, 0_usize..8), 0..40)) {
+        fn no_lease_is_longer_than_a_lease(events in prop::collection::vec((0_u64..60_000, 0_usize..10), 0..40)) {
             let mut known = None;
             for (millis, event) in events {
                 let event = [
-                    Event::Join(A), Event::Join(B), Event::Heard(A), Event::Heard(B), Event::Broke(A),
-                    Event::Left(A), Event::Drain, Event::Look,
+                    Event::Join(A), Event::Join(A2), Event::Join(B), Event::Heard(A), Event::Heard(B),
+                    Event::Broke(A), Event::Left(A), Event::Drain, Event::Undrain, Event::Look,
                 ][event];
                 let before: Option<Membership> = known;
                 if let Ok(after) = Membership::on(before, event, at(millis)) {

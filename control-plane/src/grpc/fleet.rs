@@ -64,10 +64,31 @@ impl FleetService for FleetApi {
         &self,
         request: Request<v1::DrainDaemonRequest>,
     ) -> Result<Response<v1::DrainDaemonResponse>, Status> {
-        let drained = self.fleet.drain(&request.get_ref().id, DRAIN_WAIT).await?;
+        let drained = self.fleet.drain(daemon_id(&request.get_ref().id)?, DRAIN_WAIT).await?;
         Ok(Response::new(v1::DrainDaemonResponse {
             daemon: Some(daemon(drained)),
         }))
+    }
+
+    async fn undrain_daemon(
+        &self,
+        request: Request<v1::UndrainDaemonRequest>,
+    ) -> Result<Response<v1::UndrainDaemonResponse>, Status> {
+        let ready = self.fleet.undrain(daemon_id(&request.get_ref().id)?).await?;
+        Ok(Response::new(v1::UndrainDaemonResponse {
+            daemon: Some(daemon(ready)),
+        }))
+    }
+}
+
+fn daemon_id(id: &str) -> Result<&str, Error> {
+    if is_daemon_id(id) {
+        Ok(id)
+    } else {
+        let message = format!(
+            "{id:?} is no daemon's: 1 to 100 of letters, digits, '.', '_' and '-'; GET /api/daemons lists those that are alive"
+        );
+        Err(Error::invalid("id", message))
     }
 }
 

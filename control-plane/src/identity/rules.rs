@@ -32,6 +32,7 @@ const METHODS: &[(&str, Rule)] = &[
     ("/jalur.v1.FleetService/Watch", DAEMON),
     ("/jalur.v1.FleetService/ListDaemons", ADMIN),
     ("/jalur.v1.FleetService/DrainDaemon", ADMIN),
+    ("/jalur.v1.FleetService/UndrainDaemon", ADMIN),
 ];
 
 /// Services that anybody may call: what tools and load balancers ask before they have a token.

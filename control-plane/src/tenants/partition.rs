@@ -37,7 +37,10 @@ pub(super) async fn create(pool: &PgPool, tenant: TenantId) -> Result<(), Error>
             .execute(&mut *transaction)
             .await?;
     }
-    sqlx::query("insert into positions (tenant_id) values ($1) on conflict do nothing")
+    // Where a backup was restored this may be a tenant that had messages before.
+    sqlx::query(
+        "insert into positions (tenant_id, last) select $1, positions_from from fleet on conflict do nothing",
+    )
         .bind(tenant.0)
         .execute(&mut *transaction)
         .await?;

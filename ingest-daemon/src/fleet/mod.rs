@@ -27,9 +27,10 @@ use crate::{config, lane::Board, tenant_manager::TenantManager};
 
 /// How long connecting to an endpoint may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// A connection on which nothing comes back is found dead within these two.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A connection on which nothing comes back is found dead within these two: there is time left of the lease to find
+/// another control plane.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(1);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// A stream that lasted this long counts as a success: the pauses start over.
 const STEADY: Duration = Duration::from_secs(10);
 
@@ -153,11 +154,12 @@ fn bearer(token: &Secret) -> Result<AsciiMetadataValue, Error> {
     Ok(value)
 }
 
-/// 100 ms, doubling to 2 s, jittered, for ever: a daemon whose stream broke has about a second to come back.
+/// 100 ms, doubling to 1 s, up to twice that with the jitter, for ever. A daemon whose stream broke has about a second to
+/// come back, and five after an outage.
 fn backoff() -> backon::ExponentialBackoff {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
-        .with_max_delay(Duration::from_secs(2))
+        .with_max_delay(Duration::from_secs(1))
         .with_jitter()
         .without_max_times()
         .build()

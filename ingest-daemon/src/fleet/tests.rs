@@ -92,6 +92,13 @@ impl FleetService for Fake {
     ) -> Result<Response<v1::DrainDaemonResponse>, Status> {
         Err(Status::unimplemented("no daemon asks for this"))
     }
+
+    async fn undrain_daemon(
+        &self,
+        _: Request<v1::UndrainDaemonRequest>,
+    ) -> Result<Response<v1::UndrainDaemonResponse>, Status> {
+        Err(Status::unimplemented("no daemon asks for this"))
+    }
 }
 
 /// A daemon's client, with a shard that only listens, and the control plane that it talks to.

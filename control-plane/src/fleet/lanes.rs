@@ -1,0 +1,163 @@
+//! The assignments' rows: what daemons are to run, and what they report. Whoever changes several locks them first, by
+//! tenant and daemon.
+
+use common::id::TenantId;
+use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
+use uuid::Uuid;
+
+use super::{changes::notify_lanes, members::Member};
+use crate::problems::{self, Problem};
+
+/// A lane as its daemon reports it.
+#[derive(Clone, Debug)]
+pub(super) struct Report {
+    pub(super) tenant: TenantId,
+    pub(super) revision: i64,
+    /// As in the table's check: `starting`, `running`, `stopped`.
+    pub(super) state: &'static str,
+    pub(super) workers: i32,
+    pub(super) busy: i32,
+    pub(super) held: i32,
+    pub(super) problem: Option<Problem>,
+}
+
+/// A lane as its daemon is to run it; no workers: not at all.
+#[derive(Clone, Debug)]
+pub(super) struct Lane {
+    pub(super) tenant: TenantId,
+    pub(super) workers: u32,
+    pub(super) revision: i64,
+}
+
+/// The fleet's epoch, and a daemon's lanes after a revision and tenant, in that order, `limit` at most. Rows of one
+/// revision become visible together and revisions in their order, so nothing is passed over.
+pub(super) async fn after(
+    connection: &mut PgConnection,
+    daemon: &str,
+    (revision, tenant): (i64, Uuid),
+    limit: i64,
+) -> Result<(Uuid, Vec<Lane>), sqlx::Error> {
+    let rows = sqlx::query(
+        "select epoch, lanes.* from fleet left join lateral (
+             select tenant_id, workers, revision from assignments
+             where daemon_id = $1 and (revision, tenant_id) > ($2, $3)
+             order by revision, tenant_id
+             limit $4
+         ) as lanes (tenant_id, workers, lane_revision) on true
+         order by lane_revision, tenant_id",
+    )
+    .bind(daemon)
+    .bind(revision)
+    .bind(tenant)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let lane = |row: &PgRow| {
+        let Some(tenant) = row.try_get::<Option<Uuid>, _>("tenant_id")? else {
+            return Ok(None);
+        };
+        Ok(Some(Lane {
+            tenant: TenantId(tenant),
+            workers: row.try_get::<i32, _>("workers")?.unsigned_abs(),
+            revision: row.try_get("lane_revision")?,
+        }))
+    };
+    let epoch = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("epoch")?;
+    let lanes = rows.iter().filter_map(|row| lane(row).transpose());
+    Ok((epoch, lanes.collect::<Result<_, sqlx::Error>>()?))
+}
+
+/// Writes down what a daemon reports, and removes withdrawn lanes that have stopped. Who waits for a lane is told when
+/// it stands elsewhere or runs another revision, not how busy it is.
+pub(super) async fn observe(
+    connection: &mut PgConnection,
+    member: &Member,
+    reports: &[Report],
+) -> Result<(), sqlx::Error> {
+    let column = |get: fn(&Report) -> i32| reports.iter().map(get).collect::<Vec<_>>();
+    let tenants: Vec<_> = reports.iter().map(|report| report.tenant.0).collect();
+    let mut transaction = connection.begin().await?;
+    let before: Vec<(Uuid, i64, String)> = sqlx::query_as(
+        "select tenant_id, observed_revision, observed_state from assignments
+         where daemon_id = $1 and tenant_id = any($2)
+               and exists (select from daemons where id = $1 and stream = $3)
+         order by tenant_id
+         for update of assignments",
+    )
+    .bind(&member.id)
+    .bind(&tenants)
+    .bind(member.speaker.stream)
+    .fetch_all(&mut *transaction)
+    .await?;
+    if before.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "update assignments a
+         set observed_revision = o.revision, observed_state = o.state, observed_workers = o.workers,
+             observed_busy = o.busy, observed_held = o.held
+         from unnest($2::uuid[], $3::bigint[], $4::text[], $5::int[], $6::int[], $7::int[])
+             as o (tenant_id, revision, state, workers, busy, held)
+         where a.daemon_id = $1 and a.tenant_id = o.tenant_id",
+    )
+    .bind(&member.id)
+    .bind(&tenants)
+    .bind(reports.iter().map(|report| report.revision).collect::<Vec<_>>())
+    .bind(reports.iter().map(|report| report.state).collect::<Vec<_>>())
+    .bind(column(|report| report.workers))
+    .bind(column(|report| report.busy))
+    .bind(column(|report| report.held))
+    .execute(&mut *transaction)
+    .await?;
+    let lanes: Vec<_> = reports
+        .iter()
+        .map(|report| (report.tenant, report.problem.clone()))
+        .collect();
+    problems::report(&mut transaction, &member.id, &lanes).await?;
+    let stopped: Vec<_> = reports
+        .iter()
+        .filter(|report| report.state == "stopped")
+        .map(|report| report.tenant.0)
+        .collect();
+    if !stopped.is_empty() {
+        sqlx::query(
+            "delete from assignments
+             where daemon_id = $1 and tenant_id = any($2)
+                   and workers = 0 and observed_state = 'stopped' and observed_revision >= revision",
+        )
+        .bind(&member.id)
+        .bind(stopped)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    let stood = |report: &Report| {
+        let same = |(tenant, revision, state): &(Uuid, i64, String)| {
+            *tenant == report.tenant.0 && *revision == report.revision && state == report.state
+        };
+        before
+            .binary_search_by_key(&report.tenant.0, |(tenant, ..)| *tenant)
+            .is_ok_and(|index| same(&before[index]))
+    };
+    let moved = reports.iter().filter(|report| !stood(report));
+    let moved: Vec<_> = moved.map(|report| report.tenant).collect();
+    notify_lanes(&mut *transaction, &moved).await?;
+    transaction.commit().await
+}
+
+/// Takes back what was reported of a daemon's lanes.
+pub(super) async fn forget_reports(connection: &mut PgConnection, daemon: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("select from assignments where daemon_id = $1 order by tenant_id for update")
+        .bind(daemon)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "update assignments
+         set observed_revision = 0, observed_state = 'stopped', observed_workers = 0, observed_busy = 0,
+             observed_held = 0
+         where daemon_id = $1",
+    )
+    .bind(daemon)
+    .execute(connection)
+    .await
+    .map(drop)
+}
