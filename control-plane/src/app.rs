@@ -10,7 +10,8 @@ use std::{
 
 use anyhow::Context as _;
 use common::{
-    admin, admin::Readiness, broker, broker::Broker, config as settings, database, shutdown, telemetry::Metrics,
+    admin, admin::Readiness, broker, broker::Broker, config as settings, database, shutdown,
+    telemetry::Metrics,
 };
 use proto::v1::{
     dead_letter_service_server::{DeadLetterServiceServer, SERVICE_NAME as DEAD_LETTERS},
@@ -112,7 +113,10 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     tasks.spawn("publishing connection", publishing_supervisor.run(stopping()));
     let listening = changes.clone().run(fleet_connections.rounds.clone(), stopping());
     tasks.spawn("listening for changes", listening);
-    tasks.spawn("assigner", assigner::run(fleet_connections.clone(), changes, stopping()));
+    tasks.spawn(
+        "assigner",
+        assigner::run(fleet_connections.clone(), changes, stopping()),
+    );
     let expiry = Expiry::new(fleet_connections.clone());
     let sighted = expiry.sighted();
     tasks.spawn("expiry of leases", expiry.run(stopping()));

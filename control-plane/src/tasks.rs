@@ -54,10 +54,7 @@ mod tests {
 
     #[tokio::test]
     async fn one_that_panics_or_ends_is_named() {
-        for (what, wanted) in [
-            ("panic", "the assigner failed"),
-            ("end", "the assigner ended"),
-        ] {
+        for (what, wanted) in [("panic", "the assigner failed"), ("end", "the assigner ended")] {
             let mut tasks = Tasks::default();
             tasks.spawn("clock", std::future::pending());
             tasks.spawn("assigner", async move {

@@ -45,7 +45,7 @@ async fn daemons(stack: &Stack) -> BTreeMap<String, Value> {
 }
 
 #[tokio::test]
-async fn a_drained_daemon_hands_its_lanes_over_and_gets_none_until_it_is_restarted() {
+async fn a_drained_daemon_hands_its_lanes_over_and_gets_none_until_it_is_undrained_or_restarted() {
     let stack = fleet(1, 2).await;
     let mut tenants = stack.tenants(6).await;
     let both = daemons(&stack).await;
@@ -82,11 +82,23 @@ async fn a_drained_daemon_hands_its_lanes_over_and_gets_none_until_it_is_restart
     let (status, _) = stack.post(drain, &admin, &nothing).await;
     assert_eq!(status, 200, "again is no error");
 
+    let takes_lanes_again = async || {
+        eventually("it takes lanes again", async || {
+            daemons(&stack)
+                .await
+                .get("ingest-daemon-1")
+                .is_some_and(|daemon| daemon["lanes"].as_u64() > Some(0))
+        })
+        .await;
+    };
+    let undrain = "/api/daemons/ingest-daemon-1/undrain";
+    let (status, ready) = stack.post(undrain, &admin, &nothing).await;
+    assert_eq!((status, &ready["state"]), (200, &json!("ready")), "{ready}");
+    takes_lanes_again().await;
+    let (status, _) = stack.post(drain, &admin, &nothing).await;
+    assert_eq!(status, 200);
     stack.member("ingest-daemon-1").restart().await.unwrap();
-    eventually("it takes lanes again", async || {
-        daemons(&stack).await["ingest-daemon-1"]["lanes"].as_u64() > Some(0)
-    })
-    .await;
+    takes_lanes_again().await;
     all_consumed(&stack, &tenants, |_| true).await;
 }
 
@@ -98,6 +110,19 @@ async fn operators_mistakes_are_told() {
     let (status, error) = stack.post("/api/daemons/nobody/drain", &admin, &nothing).await;
     assert_eq!(status, 404);
     assert!(error["message"].as_str().unwrap().contains("nobody"), "{error}");
+    // What no daemon can be called, and what PostgreSQL cannot hold as a text.
+    for id in ["%00", "a%00b", "a%20b", "%F0%9F%92%A9"] {
+        for verb in ["drain", "undrain"] {
+            let path = format!("/api/daemons/{id}/{verb}");
+            let (status, error) = stack.post(&path, &admin, &nothing).await;
+            assert_eq!(status, 400, "{path}: {error}");
+            assert!(error["message"].as_str().unwrap().starts_with("id: "), "{error}");
+        }
+    }
+    let (status, _) = stack.post("/api/daemons/nobody/undrain", &admin, &nothing).await;
+    assert_eq!(status, 404);
+    let (status, _) = stack.get("/api/daemons?page_token=%00", &admin).await;
+    assert_eq!(status, 400);
     let (status, error) = stack.get("/api/daemons?page_token=%20", &admin).await;
     assert_eq!(status, 400);
     assert!(

@@ -253,6 +253,23 @@ impl Stack {
         native.postgres().start().await.unwrap();
     }
 
+    /// Freezes PostgreSQL, until it is thawed.
+    pub(crate) fn freeze_postgres(&self) {
+        self.0.environment().native().unwrap().postgres().freeze();
+    }
+
+    pub(crate) fn thaw_postgres(&self) {
+        self.0.environment().native().unwrap().postgres().thaw();
+    }
+
+    /// The stack's database, and its server by another database's name.
+    pub(crate) fn database_urls(&self) -> (&str, &str) {
+        (
+            self.0.database_url(),
+            self.0.environment().services().database_url(),
+        )
+    }
+
     pub(crate) async fn restart_postgres(&self) {
         self.stop_postgres().await;
         self.start_postgres().await;

@@ -315,7 +315,7 @@ async fn a_stream_without_heartbeats_is_ended_and_its_daemon_out() {
 }
 
 #[tokio::test]
-async fn a_daemon_with_revisions_of_a_lost_future_is_told_everything_anew() {
+async fn a_daemon_with_revisions_of_a_lost_future_begins_a_new_epoch_and_is_told_everything_anew() {
     let stack = nobody().await;
     let tenant = stack.tenant("restored").await;
     let first = hello("from-the-future");
@@ -325,83 +325,32 @@ async fn a_daemon_with_revisions_of_a_lost_future_is_told_everything_anew() {
     // The database knows nothing of this revision: it was restored to a time before.
     let future = assignment.revision + 1_000;
     let mut daemon = Daemon::join(&stack, again(&first, &response.epoch, tenant, future)).await;
-    let (_, same) = daemon.assigned().await;
+    let (anew, same) = daemon.assigned().await;
     assert_eq!(same.tenant_id, tenant.to_string());
-    assert!(same.revision < future);
+    assert_ne!(anew.epoch, response.epoch);
+    assert!(same.revision > future, "beyond whatever was given out");
 }
 
 #[tokio::test]
-async fn what_a_daemon_reports_as_wrong_is_the_tenants_problem_until_it_ends() {
+async fn the_end_of_a_half_open_stream_harms_no_later_one_of_the_same_daemon() {
     let stack = nobody().await;
-    let [tenant, other] = [stack.tenant("troubled").await, stack.tenant("other").await];
-    let mut daemon = Daemon::join(&stack, hello("by-hand")).await;
-    let mut assignments = Vec::new();
-    while assignments.len() < 2 {
-        let response = daemon.next().await.unwrap();
-        daemon.answer(&response.nonce, Vec::new()).await;
-        assignments.extend(response.assignments);
-    }
-    let report = |problem: Option<v1::Problem>| {
-        let of = |assignment: &v1::Assignment| v1::ObservedLane {
-            tenant_id: assignment.tenant_id.clone(),
-            revision: assignment.revision,
-            state: v1::LaneState::Running.into(),
-            problem: problem
-                .clone()
-                .filter(|_| assignment.tenant_id == tenant.to_string()),
-            ..Default::default()
-        };
-        let lanes = assignments.iter().map(of).collect();
-        Observed(v1::Observed { lanes })
-    };
-    let problem = async |of: TenantId| {
-        let (status, answer) = stack.get(&format!("/api/tenants/{of}"), &stack.admin()).await;
-        assert_eq!(status, 200, "{answer}");
-        answer["runtime"]["problem"].clone()
-    };
-    let trouble = v1::Problem {
-        kind: v1::ProblemKind::Delivery.into(),
-        detail: "a header's name is no UTF-8\0".to_owned() + &"x".repeat(10_000),
-        since: Some("2026-11-25T10:00:00.5Z".parse().unwrap()),
-    };
-    daemon.send(report(Some(trouble))).await;
-    eventually("the problem is shown", async || {
-        problem(tenant).await != json!(null)
-    })
-    .await;
-    let shown = problem(tenant).await;
-    assert_eq!(
-        (&shown["kind"], &shown["since"]),
-        (&json!("delivery"), &json!("2026-11-25T10:00:00.5Z"))
-    );
-    let detail = shown["detail"].as_str().unwrap();
-    assert!(
-        detail.starts_with("a header's name is no UTF-8 x") && detail.len() < 1_000,
-        "{detail}"
-    );
-    assert_eq!(problem(other).await, json!(null));
-    let metrics = stack
-        .control_plane_metrics_with(r#"jalur_problems{kind="delivery"} 1"#)
-        .await;
-    assert!(metrics.contains(r#"jalur_problems{kind="queue"} 0"#), "{metrics}");
+    let first = hello("twice");
+    let old = Daemon::join(&stack, first.clone()).await;
+    eventually("it has joined", async || lease(&stack).await > 0.0).await;
+    let mut new = Daemon::join(&stack, first).await;
+    let snapshot = new.next().await.unwrap();
+    new.answer(&snapshot.nonce, Vec::new()).await;
+    // The old one still speaks, and is told that it counts no more.
+    let status = old.refused().await;
+    assert_eq!(status.code(), Code::Aborted, "{status}");
+    // Its end has cut nothing: a grace would be a second.
+    assert!(lease(&stack).await > 2.0);
+}
 
-    daemon.send(report(None)).await;
-    eventually("it is over", async || problem(tenant).await == json!(null)).await;
-
-    // A lane that is taken from its daemon takes its problem along.
-    daemon
-        .send(report(Some(v1::Problem {
-            kind: v1::ProblemKind::Queue.into(),
-            ..Default::default()
-        })))
-        .await;
-    eventually("the problem is shown", async || {
-        problem(tenant).await != json!(null)
-    })
-    .await;
-    daemon.send(Leave(v1::Leave {})).await;
-    eventually("it went with the lane", async || {
-        problem(tenant).await == json!(null)
-    })
-    .await;
+/// What is left of the only daemon's lease, in seconds.
+async fn lease(stack: &Stack) -> f64 {
+    let left = sqlx::query_scalar::<_, f64>(
+        "select coalesce(max(extract(epoch from lease_until - clock_timestamp())), 0)::float8 from daemons",
+    );
+    left.fetch_one(stack.pool()).await.unwrap()
 }

@@ -168,8 +168,14 @@ impl Difference {
     /// Writes it down under the next revision, together with the end of the lanes of daemons that are gone.
     async fn write(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         // A withdrawal is a lane of no workers: it stays until its daemon has reported it stopped.
-        let placed = self.placed.iter().map(|(tenant, daemon, workers)| (tenant.0, daemon.as_str(), *workers));
-        let withdrawn = self.withdrawn.iter().map(|(tenant, daemon)| (tenant.0, daemon.as_str(), 0));
+        let placed = self
+            .placed
+            .iter()
+            .map(|(tenant, daemon, workers)| (tenant.0, daemon.as_str(), *workers));
+        let withdrawn = self
+            .withdrawn
+            .iter()
+            .map(|(tenant, daemon)| (tenant.0, daemon.as_str(), 0));
         let mut lanes: Vec<_> = placed.chain(withdrawn).collect();
         lanes.sort_unstable();
         let tenants: Vec<Uuid> = lanes.iter().map(|(tenant, ..)| *tenant).collect();

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -21,7 +22,7 @@ const EVERY: Duration = Duration::from_millis(500);
 const SOONEST: Duration = Duration::from_millis(50);
 /// How long a look may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(2);
-/// How long declaring daemons out may take, and looking whether the database was restored.
+/// How long declaring daemons out may take, and beginning a new history.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
 /// Between two looks that are further apart a lease may have ended that could not be renewed: it is a second old when
 /// renewed, and has a second more for that.
@@ -42,7 +43,7 @@ impl Expiry {
         }
     }
 
-    /// Whether the database was seen at least once, and is known to be the one that it was.
+    /// Whether the database was seen at least once, and is the one that it was, or known not to be.
     pub(crate) fn sighted(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.sighted)
     }
@@ -77,17 +78,25 @@ impl Expiry {
     /// Looks once, and answers when to look again.
     async fn look(&self, sight: &mut Sight) -> Result<Duration, members::Error> {
         let began = Instant::now();
-        let leases = within(&self.connections.leases, LOOK_LIMIT, members::leases).await?;
+        let look = async |connection: &mut PgConnection| {
+            let known = history::is_known(connection).await?;
+            Ok::<_, sqlx::Error>((known, members::leases(connection).await?))
+        };
+        let (known, leases) = within(&self.connections.leases, LOOK_LIMIT, look).await?;
+        if !known {
+            // Leases of another history are nobody's.
+            sight.lose();
+            within(&self.connections.rounds, WRITE_LIMIT, history::check).await?;
+        }
+        self.sighted.store(true, Ordering::Relaxed);
         match sight.look(began, Instant::now()) {
             Seen::Anew { gap } => {
-                // Before anything is concluded from what it says. If this fails nothing was seen.
-                sight.lose();
-                within(&self.connections.rounds, WRITE_LIMIT, history::check).await?;
-                sight.look(began, Instant::now());
                 if let Some(gap) = gap {
-                    info!(?gap, "the daemons' leases could not be seen; each has its whole time again");
+                    info!(
+                        ?gap,
+                        "the daemons' leases could not be seen; each has its whole time again"
+                    );
                 }
-                self.sighted.store(true, Ordering::Relaxed);
                 return Ok(EVERY);
             }
             Seen::NotLongEnough => return Ok(EVERY),
@@ -98,7 +107,10 @@ impl Expiry {
             let late: Vec<_> = late.into_iter().map(|(id, _)| id).collect();
             let declare = async |connection: &mut _| members::declare_out(connection, &late).await;
             for daemon in within(&self.connections.leases, WRITE_LIMIT, declare).await? {
-                warn!(daemon, "a daemon was not heard of until its lease was over, and is out");
+                warn!(
+                    daemon,
+                    "a daemon was not heard of until its lease was over, and is out"
+                );
             }
         }
         let next = left.into_iter().map(|(_, left)| left).fold(f64::MAX, f64::min);

@@ -11,6 +11,16 @@ use super::changes::{Topic, notify};
 /// million such moves, and a number of JavaScript's nine thousand.
 const BEYOND: i64 = 1_000_000_000_000;
 
+/// Whether this is the copy of the data that revisions and positions belong to, as far as that can be known.
+pub(super) async fn is_known(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    // Nothing is found where nothing can be written either.
+    sqlx::query_scalar(
+        "select history is not distinct from coalesce(jalur_history(tableoid), history) from fleet",
+    )
+    .fetch_one(connection)
+    .await
+}
+
 /// Looks whether this is the copy of the data that it was, and begins a new history if it is not.
 pub(super) async fn check(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
@@ -18,12 +28,12 @@ pub(super) async fn check(connection: &mut PgConnection) -> Result<(), sqlx::Err
         sqlx::query_as("select epoch, history, jalur_history(tableoid) from fleet for update")
             .fetch_one(&mut *transaction)
             .await?;
-    // Nothing is found where nothing can be written either.
     match (known, found) {
         (Some(known), Some(found)) if known != found => {
             warn!(
                 known,
-                found, "the database was restored from a backup, or a standby has taken over: a new epoch begins"
+                found,
+                "the database was restored from a backup, or a standby has taken over: a new epoch begins"
             );
             begin(&mut transaction, epoch).await?;
         }

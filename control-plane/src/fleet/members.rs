@@ -40,17 +40,15 @@ pub(super) struct Member {
 }
 
 /// Lets a daemon in, or back in.
-pub(super) async fn join(
-    connection: &mut PgConnection,
-    member: &Member,
-    capacity: i32,
-) -> Result<(), Error> {
+pub(super) async fn join(connection: &mut PgConnection, member: &Member, capacity: i32) -> Result<(), Error> {
     let mut transaction = connection.begin().await?;
     // Whoever joins makes room for its row.
-    sqlx::query("delete from daemons where state = 'gone' and lease_until < now() - interval '1 hour' and id <> $1")
-        .bind(&member.id)
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query(
+        "delete from daemons where state = 'gone' and lease_until < now() - interval '1 hour' and id <> $1",
+    )
+    .bind(&member.id)
+    .execute(&mut *transaction)
+    .await?;
     let (before, _) = happens(&mut transaction, &member.id, Event::Join(member.speaker)).await?;
     if before.is_some_and(|before| before.speaker.process != member.speaker.process) {
         // What the process before it reported says nothing of this one.

@@ -64,7 +64,10 @@ impl FleetService for FleetApi {
         &self,
         request: Request<v1::DrainDaemonRequest>,
     ) -> Result<Response<v1::DrainDaemonResponse>, Status> {
-        let drained = self.fleet.drain(daemon_id(&request.get_ref().id)?, DRAIN_WAIT).await?;
+        let drained = self
+            .fleet
+            .drain(daemon_id(&request.get_ref().id)?, DRAIN_WAIT)
+            .await?;
         Ok(Response::new(v1::DrainDaemonResponse {
             daemon: Some(daemon(drained)),
         }))

@@ -41,9 +41,9 @@ pub(super) async fn create(pool: &PgPool, tenant: TenantId) -> Result<(), Error>
     sqlx::query(
         "insert into positions (tenant_id, last) select $1, positions_from from fleet on conflict do nothing",
     )
-        .bind(tenant.0)
-        .execute(&mut *transaction)
-        .await?;
+    .bind(tenant.0)
+    .execute(&mut *transaction)
+    .await?;
     Ok(transaction.commit().await?)
 }
 

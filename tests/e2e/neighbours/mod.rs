@@ -2,6 +2,8 @@
 //! without message ids. At the end there is an account: nothing of theirs lost, doubled, redelivered or dead-lettered,
 //! and nobody waited for long.
 
+mod backups;
+mod fleet;
 mod queues;
 mod tables_commit;
 

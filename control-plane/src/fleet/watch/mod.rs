@@ -145,7 +145,12 @@ impl Watch {
             End::Refused(status) => ("refused", Err(status)),
             End::Ours(status) => ("ended here", Err(status)),
         };
-        info!(daemon = member.id, how, why = said.as_ref().map_or_else(Status::message, |()| ""), "a daemon's stream ended");
+        info!(
+            daemon = member.id,
+            how,
+            why = said.as_ref().map_or_else(Status::message, |()| ""),
+            "a daemon's stream ended"
+        );
         said
     }
 
@@ -208,6 +213,8 @@ fn problem(problem: &v1::Problem) -> Result<Problem, Status> {
             .ok()?
             .replace_nanosecond(since.nanos.try_into().ok()?)
             .ok()
+            // What PostgreSQL cannot hold as a time is none.
+            .filter(|since| *since >= OffsetDateTime::UNIX_EPOCH)
     });
     Ok(Problem::new(
         kind,

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -82,20 +83,15 @@ impl<'a> Session<'a> {
 
     /// Serves the stream to its end.
     pub(super) async fn run(&self, requests: Streaming<v1::WatchRequest>, told: Told) -> End {
-        let end = tokio::select! {
+        tokio::select! {
             () = self.watch.stop.cancelled() => {
-                return End::Ours(Status::unavailable("this control plane is stopping; connect again"));
+                End::Ours(Status::unavailable("this control plane is stopping; connect again"))
             }
             end = self.hear(requests) => end,
             end = self.keep() => end,
             end = self.tell(told) => end,
             never = self.write() => match never {},
-        };
-        if matches!(end, End::Left) {
-            // Its last report came before that.
-            let _ = self.write_once().await;
         }
-        end
     }
 
     async fn hear(&self, mut requests: Streaming<v1::WatchRequest>) -> End {
@@ -217,8 +213,7 @@ impl<'a> Session<'a> {
                     debug!(daemon = self.member.id, %error, "could not renew a lease");
                     self.heard.store(true, Ordering::Relaxed);
                     if renewed.elapsed() > UNRENEWED_MAX {
-                        let message =
-                            "this control plane cannot reach PostgreSQL; connect again, to another if there is one";
+                        let message = "this control plane cannot reach PostgreSQL; connect again, to another if there is one";
                         return End::Ours(Status::unavailable(message));
                     }
                 }
@@ -228,7 +223,7 @@ impl<'a> Session<'a> {
     }
 
     /// Writes down what is reported.
-    async fn write(&self) -> std::convert::Infallible {
+    async fn write(&self) -> Infallible {
         let mut failing = false;
         loop {
             self.reported.notified().await;

@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
-use nix::sys::signal::Signal;
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, postgres::PgConnectOptions};
 
 use super::{Slot, unprivileged, unprivileged::Owner};
@@ -202,6 +205,23 @@ impl Postgres {
         self.process.kill().await;
     }
 
+    /// Freezes the server, as a stalled machine would: whoever waits for an answer goes on waiting.
+    pub fn freeze(&self) {
+        if let Some(process) = self.process() {
+            // First the one that makes new ones.
+            process.signal(Signal::SIGSTOP);
+            signal_children(process.pid(), Signal::SIGSTOP);
+        }
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        if let Some(process) = self.process() {
+            signal_children(process.pid(), Signal::SIGCONT);
+            process.signal(Signal::SIGCONT);
+        }
+    }
+
     /// Signals its main process: SIGSTOP freezes new connections only, since each open one is served by a process of
     /// its own.
     pub fn signal(&self, signal: Signal) {
@@ -211,6 +231,15 @@ impl Postgres {
     /// Its process, if it runs.
     pub fn process(&self) -> Option<Process> {
         self.process.running()
+    }
+}
+
+/// Signals a process's children, each of which leads a group of its own; none where that is not known.
+fn signal_children(pid: i32, signal: Signal) {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    for child in children.split_whitespace().filter_map(|child| child.parse().ok()) {
+        // One that has ended meanwhile needs no signal.
+        let _ = kill(Pid::from_raw(child), signal);
     }
 }
 
