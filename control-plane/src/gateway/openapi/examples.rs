@@ -62,6 +62,9 @@ pub(super) fn answer(method: &str) -> Option<Value> {
         "DrainDaemon" => json!({
             "id": DAEMON, "state": "draining", "capacity": 100_000, "lanes": 0, "workers": 0, "joined_at": TIME,
         }),
+        "UndrainDaemon" => json!({
+            "id": DAEMON, "state": "ready", "capacity": 100_000, "lanes": 0, "workers": 0, "joined_at": TIME,
+        }),
         "PurgeDeadLetters" => json!({ "purged": 1 }),
         _ => return None,
     })
@@ -77,7 +80,7 @@ pub(super) fn parameter(field: &FieldDescriptor) -> Option<Value> {
         | ("Tenant" | "GetTenantRequest" | "UpdateTenantRequest" | "DeleteTenantRequest", "id") => {
             Some(TENANT.into())
         }
-        ("Daemon" | "DrainDaemonRequest", "id") => Some(DAEMON.into()),
+        ("Daemon" | "DrainDaemonRequest" | "UndrainDaemonRequest", "id") => Some(DAEMON.into()),
         ("Message" | "NewMessage" | "DeadLetter", "id") => Some(MESSAGE.into()),
         _ => None,
     }
