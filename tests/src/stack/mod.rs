@@ -38,6 +38,8 @@ const COMMAND: Duration = Duration::from_secs(60);
 const NOBODY: &str = "http://127.0.0.1:1";
 /// How many lines of each log a failed test shows.
 const LOG_LINES: usize = 60;
+/// What a whole run of the tests may set: the queue type of every stack that asks for none, `classic` or `quorum`.
+const QUEUE_TYPE: &str = "JALUR_TEST_QUEUE_TYPE";
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -92,7 +94,7 @@ impl Stack {
             database_url: room.database_url().to_owned(),
             amqp_url: room.amqp_url().to_owned(),
             secret: SECRET.into(),
-            env: Vec::new(),
+            env: queue_type().into_iter().collect(),
             inherit: false,
         };
         // A generic plan over all partitions would wait for one that a test has locked.
@@ -149,13 +151,9 @@ impl Stack {
             Kind::IngestDaemon => &self.options.daemon_env,
         };
         let env = self.options.env.iter().chain(own);
-        let env = env
-            .map(|(name, value)| ((*name).to_owned(), value.clone()))
-            .collect();
-        let programs = Programs {
-            env,
-            ..self.programs.clone()
-        };
+        let env = env.map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let mut programs = self.programs.clone();
+        programs.env.extend(env);
         let n = self.members.iter().filter(|member| member.kind == kind).count() + 1;
         let mut endpoints: Vec<_> = self.members.iter().filter_map(Member::url).collect();
         if endpoints.is_empty() {
@@ -259,6 +257,11 @@ impl Stack {
     pub fn environment(&self) -> &Environment {
         &self.environment
     }
+}
+
+fn queue_type() -> Option<(String, String)> {
+    let queue_type = std::env::var(QUEUE_TYPE).ok()?;
+    Some(("JALUR_RABBITMQ__QUEUE_TYPE".into(), queue_type))
 }
 
 impl Drop for Stack {
