@@ -89,10 +89,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         pool: pool.clone(),
         tenants: tenants.clone(),
     };
+    let one_connection = common::config::Database {
+        max_connections: 1,
+        ..config.database.clone()
+    };
     let dead_letters = DeadLetters::new(
         tenants.clone(),
         DeadLetterQueues::new(queues_broker.clone(), publisher),
-        pool.clone(),
+        database::pool(&one_connection, "jalur control-plane dead letters")?,
     );
     let watch = Watch {
         connections: fleet_connections.clone(),

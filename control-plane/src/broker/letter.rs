@@ -27,8 +27,16 @@ const KEPT: [&str; 5] = [
     "x-jalur-bcc",
     "x-jalur-user-id",
 ];
-/// What starts the names of the broker's headers about a message's way over delay queues.
-const DEATHS: [&str; 3] = ["x-death", "x-first-death-", "x-last-death-"];
+/// How often a quorum queue has given a message out before; it says so when that is not never.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+/// What starts the names of the broker's headers about a message's way over delay queues and out of quorum queues.
+const BROKERS: [&str; 5] = [
+    "x-death",
+    "x-first-death-",
+    "x-last-death-",
+    DELIVERY_COUNT,
+    "x-acquired-count",
+];
 
 /// A dead letter, as it lies in its queue.
 #[derive(Debug)]
@@ -91,6 +99,11 @@ impl Letter {
         self.time("x-jalur-failed-at")
     }
 
+    /// Whether it says of itself that a quorum queue has given it out before.
+    pub(super) fn is_of_a_quorum_queue(&self) -> bool {
+        self.header(DELIVERY_COUNT).is_some()
+    }
+
     /// The message that it was, with `id` to stay with it and none of its failures.
     pub(crate) fn replay(self, id: Uuid) -> Outgoing {
         let headers = self.properties.headers().as_ref();
@@ -100,7 +113,7 @@ impl Letter {
             // Sender-selected distribution would route a copy to each of these.
             let multiplies = matches!(name, "CC" | "BCC");
             let of_failures = name.starts_with(OURS) && !KEPT.contains(&name);
-            !multiplies && !of_failures && !DEATHS.iter().any(|death| name.starts_with(death))
+            !multiplies && !of_failures && !BROKERS.iter().any(|broker| name.starts_with(broker))
         });
         headers.insert(ID.into(), AMQPValue::LongString(id.to_string().into()));
 
@@ -218,6 +231,7 @@ mod tests {
                 ("x-jalur-attempts", AMQPValue::LongLongInt(5)),
                 ("x-jalur-user-id", text("alice")),
                 ("x-death", AMQPValue::Void),
+                ("x-delivery-count", AMQPValue::LongLongInt(2)),
                 ("CC", AMQPValue::Void),
                 ("mine", AMQPValue::Boolean(true)),
             ],

@@ -4,10 +4,12 @@ mod dead_letters;
 mod letter;
 mod publisher;
 mod queues;
+mod reader;
 
 pub(crate) use self::{
-    dead_letters::{DeadLetterQueues, Reader},
+    dead_letters::DeadLetterQueues,
     letter::Letter,
     publisher::{Outgoing, Publisher},
     queues::{Depth, Error as QueueError, Queues},
+    reader::Reader,
 };

@@ -7,4 +7,7 @@ mod selection;
 mod service;
 mod turn;
 
-pub(crate) use self::{selection::Selection, service::DeadLetters};
+pub(crate) use self::{
+    selection::Selection,
+    service::{DeadLetters, Replayed},
+};

@@ -59,6 +59,18 @@ impl Selection {
         }
     }
 
+    /// How many that are meant may be among `unread` dead letters that nobody has looked at.
+    pub(super) fn remaining(&self, unread: u32) -> u32 {
+        match self {
+            Self::All => unread,
+            Self::Ids(_) if unread == 0 => 0,
+            Self::Ids(ids) => {
+                let missed = ids.values().filter(|found| !**found).count();
+                u32::try_from(missed).unwrap_or(u32::MAX).min(unread)
+            }
+        }
+    }
+
     /// Whether every id has been found, so that the rest of a long queue need not be read.
     pub(super) fn is_found(&self) -> bool {
         match self {
@@ -95,6 +107,7 @@ mod tests {
     fn all_takes_everything_and_is_never_found() {
         let mut all = Selection::new(&[], true).unwrap();
         assert!(all.takes(None) && all.takes(Some(Uuid::nil())) && !all.is_found());
+        assert_eq!(all.remaining(7), 7);
     }
 
     #[test]
@@ -103,6 +116,7 @@ mod tests {
         assert!(!some.takes(None) && !some.takes(Some(Uuid::from_u128(7))));
         assert!(some.takes(Some(Uuid::from_u128(0))) && !some.is_found());
         assert!(some.takes(Some(Uuid::from_u128(0))), "its twin is meant as well");
+        assert_eq!((some.remaining(0), some.remaining(100)), (0, 1));
         assert!(some.takes(Some(Uuid::from_u128(1))) && some.is_found());
     }
 }

@@ -7,23 +7,30 @@ use sqlx::PgPool;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use super::{Selection, turn::Turns};
+use super::{
+    Selection,
+    turn::{Turn, Turns, WAIT_MAX, Work},
+};
 use crate::{
     broker::{DeadLetterQueues, Letter, Outgoing, Publisher, Reader},
     error::Error,
     tenants::Tenants,
 };
 
-/// How long a call may work once it has its turn: with the wait for it less than REST gives a call.
-pub(super) const WORK_MAX: Duration = Duration::from_secs(20);
+/// When a call is answered at the latest: its wait for the turn, its work, and its giving back.
+pub(super) const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// How much of that is for giving back what a call has read. The broker takes milliseconds for it, or some hundred of
+/// them for thousands; if it needs longer, the turn ends later than the call.
+const GIVE_BACK_MAX: Duration = Duration::from_secs(4);
+/// How long a call may work once it has its turn.
+const WORK_MAX: Duration = ANSWER_MAX.saturating_sub(WAIT_MAX.saturating_add(GIVE_BACK_MAX));
 /// The most of bodies in a page; one dead letter is answered whatever its size.
 const PAGE_BYTES_MAX: usize = 2 << 20;
 /// How many dead letters are sent and confirmed together, enough to hide the broker's round trip.
 const BATCH_LETTERS: usize = 256;
 /// What of their bodies is held for that; one dead letter is sent whatever its size.
 const BATCH_BYTES: usize = 4 << 20;
-/// How many that are not meant a replay holds while it looks for its ids. The broker puts back slowly what was held:
-/// 1,000 take a few milliseconds, but 80,000 kept a queue of RabbitMQ 3.10 from answering for minutes.
+/// How many that are not meant a replay holds while it looks for its ids, which the broker has to put back.
 const PASSED_MAX: u32 = 10_000;
 
 /// Dead letters.
@@ -34,72 +41,103 @@ pub(crate) struct DeadLetters {
     turns: Turns,
 }
 
-/// Why a replay stopped before its end.
-enum Stop {
-    Late,
-    Failed(Error),
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
+/// What a replay did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Replayed {
+    /// How many were sent again.
+    pub(crate) replayed: u32,
+    /// How many of those that were meant were not, for want of time.
+    pub(crate) remaining: u32,
 }
 
 impl DeadLetters {
-    pub(crate) fn new(tenants: Tenants, queues: DeadLetterQueues, pool: PgPool) -> Self {
+    /// `locks` is a pool of one connection, which these calls have for themselves.
+    pub(crate) fn new(tenants: Tenants, queues: DeadLetterQueues, locks: PgPool) -> Self {
         Self {
             tenants,
             queues,
-            turns: Turns::new(pool),
+            turns: Turns::new(locks),
         }
     }
 
     /// A tenant's oldest dead letters, `limit` at most and [`PAGE_BYTES_MAX`], one at least if there is one.
     pub(crate) async fn list(&self, tenant: TenantId, limit: usize) -> Result<Vec<Letter>, Error> {
         self.tenants.get(tenant).await?;
-        let _turn = self.turns.take(tenant).await?;
-        let mut reader = self.queues.read(tenant).await?;
-        let page = timeout(WORK_MAX, page(&mut reader, limit)).await;
-        reader.close().await;
-        page.unwrap_or_else(|_| Err(late()))
+        let this = self.clone();
+        to_its_end(async move {
+            let turn = this.turns.take(tenant, Work::Brief).await?;
+            let mut reader = this.queues.read(tenant).await?;
+            let page = timeout(WORK_MAX, page(&mut reader, limit)).await;
+            end(turn, reader).await;
+            page.unwrap_or_else(|_| Err(late()))
+        })
+        .await
     }
 
-    /// Sends dead letters through the tenant's queue again and answers how many those were.
-    pub(crate) async fn replay(&self, tenant: TenantId, mut selection: Selection) -> Result<u32, Error> {
+    /// Sends dead letters through the tenant's queue again.
+    pub(crate) async fn replay(&self, tenant: TenantId, selection: Selection) -> Result<Replayed, Error> {
         self.tenants.get(tenant).await?;
-        let _turn = self.turns.take(tenant).await?;
-        let mut replay = Replay {
-            tenant,
-            reader: self.queues.read(tenant).await?,
-            publisher: self.queues.publisher(),
-            until: Instant::now() + WORK_MAX,
-            passed: 0,
-            sent: 0,
-        };
-        let result = replay.run(&mut selection).await;
-        let (sent, left) = (replay.sent, replay.reader.left());
-        replay.reader.close().await;
-        match result {
-            Ok(()) => Ok(sent),
-            Err(Stop::Failed(error)) if sent == 0 => Err(error),
-            Err(Stop::Failed(error)) => Err(Error::Unavailable(format!(
-                "{sent} dead letters are replayed, then: {error}. Replay again for the rest"
-            ))),
-            Err(Stop::Late) => Err(Error::Unavailable(format!(
-                "{sent} dead letters are replayed and {left} not looked at yet, but {} s are over; replay again for the rest",
-                WORK_MAX.as_secs()
-            ))),
-        }
+        let this = self.clone();
+        to_its_end(async move {
+            let turn = this.turns.take(tenant, Work::Replay).await?;
+            let mut replay = Replay {
+                tenant,
+                selection,
+                reader: this.queues.read(tenant).await?,
+                publisher: this.queues.publisher(),
+                until: Instant::now() + WORK_MAX,
+                passed: 0,
+                sent: 0,
+            };
+            let result = replay.run().await;
+            let replayed = Replayed {
+                replayed: replay.sent,
+                remaining: replay.selection.remaining(replay.reader.left()),
+            };
+            end(turn, replay.reader).await;
+            match result {
+                Err(error) if replayed.replayed > 0 => Err(Error::Unavailable(format!(
+                    "{} dead letters are replayed, then: {error}. Replay again for the rest",
+                    replayed.replayed
+                ))),
+                result => result.map(|()| replayed),
+            }
+        })
+        .await
     }
 
     /// Deletes a tenant's dead letters and answers how many those were.
     pub(crate) async fn purge(&self, tenant: TenantId) -> Result<u32, Error> {
         self.tenants.get(tenant).await?;
-        // Not while another call holds some, which would come back.
-        let _turn = self.turns.take(tenant).await?;
-        self.queues.purge(tenant).await
+        let this = self.clone();
+        to_its_end(async move {
+            // Not while another call holds some, which would come back.
+            let _turn = this.turns.take(tenant, Work::Brief).await?;
+            this.queues.purge(tenant).await
+        })
+        .await
     }
+}
+
+/// Gives back what was read, and then the turn: the next call finds every letter in its place.
+async fn end(turn: Turn, reader: Reader) {
+    let ending = tokio::spawn(async move {
+        reader.close().await;
+        drop(turn);
+    });
+    // However long it takes, it goes on.
+    let _ = timeout(GIVE_BACK_MAX, ending).await;
+}
+
+/// Does what a call began even where its caller has gone: only so are the letters it holds back in their queue before
+/// the turn is another's. It is bounded like any call.
+async fn to_its_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    tokio::spawn(work).await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a call on dead letters broke off");
+        Err(Error::Unavailable("the call broke off; try again".into()))
+    })
 }
 
 async fn page(reader: &mut Reader, limit: usize) -> Result<Vec<Letter>, Error> {
@@ -126,6 +164,7 @@ fn late() -> Error {
 /// A replay under way.
 struct Replay {
     tenant: TenantId,
+    selection: Selection,
     reader: Reader,
     publisher: Publisher,
     until: Instant,
@@ -136,37 +175,36 @@ struct Replay {
 }
 
 impl Replay {
-    async fn run(&mut self, selection: &mut Selection) -> Result<(), Stop> {
+    /// Until all are sent, or time is over.
+    async fn run(&mut self) -> Result<(), Error> {
         loop {
-            let (tags, batch) = self.batch(selection).await?;
+            let (tags, batch) = self.batch().await?;
             if batch.is_empty() {
                 return Ok(());
             }
             // First confirmed there, then taken out here: a crash in between leaves it in both, under one id.
             self.publisher.publish(self.tenant, batch).await?;
             let sent = u32::try_from(tags.len()).unwrap_or(u32::MAX);
-            self.reader.done(tags).await?;
+            self.reader.done(&tags).await?;
             self.sent = self.sent.saturating_add(sent);
         }
     }
 
     /// The next of those that are meant, and their tags. The others stay in the reader's hands, which gives them back
     /// to their places.
-    async fn batch(&mut self, selection: &mut Selection) -> Result<(Vec<u64>, Vec<Outgoing>), Stop> {
+    async fn batch(&mut self) -> Result<(Vec<u64>, Vec<Outgoing>), Error> {
         let (mut tags, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
         while batch.len() < BATCH_LETTERS
             && bytes < BATCH_BYTES
             && self.passed < PASSED_MAX
-            && !selection.is_found()
+            && !self.selection.is_found()
+            && Instant::now() < self.until
         {
-            if Instant::now() >= self.until {
-                return Err(Stop::Late);
-            }
             let Some(letter) = self.reader.next().await? else {
                 break;
             };
             let id = letter.id(self.tenant);
-            if selection.takes(id) {
+            if self.selection.takes(id) {
                 bytes += letter.body.len();
                 tags.push(letter.tag);
                 batch.push(letter.replay(id.unwrap_or_else(Uuid::now_v7)));

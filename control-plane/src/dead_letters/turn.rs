@@ -1,96 +1,183 @@
 //! Turns: one call at a time has a tenant's dead-letter queue, over all control planes.
 //!
-//! A turn is a transaction's advisory lock in PostgreSQL, which ends with its holder whatever becomes of that. It is
-//! there so that a call sees every dead letter, not for safety: should a holder lose it half way (PostgreSQL restarts,
-//! say), another call may miss what the first has in its hands, and the broker still gives no letter to both.
+//! A turn is an advisory lock of PostgreSQL's. All that one control plane holds are on one connection that nobody else
+//! uses: however many calls are at work, they keep none from the pool. The lock is there so that a call sees every dead
+//! letter, not for safety: where a connection is lost with its locks, another call may miss what the first has in its
+//! hands, and the broker still gives no letter to both.
 
-use std::{sync::Arc, time::Duration};
-
-use common::id::TenantId;
-use sqlx::{PgPool, Postgres, Transaction};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{sleep, timeout},
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use super::service::WORK_MAX;
+use common::id::TenantId;
+use sqlx::PgPool;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use super::service::ANSWER_MAX;
 use crate::error::Error;
 
 /// How long a call waits for its turn.
-const WAIT_MAX: Duration = Duration::from_secs(5);
-/// How often it looks whether the turn is free. Between looks it holds no connection.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(5);
+/// How often it looks whether the turn is free.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// How many turns one control plane holds at once, each with a connection of the pool: half of the smallest pool.
-const TURNS_MAX: usize = 2;
+/// How many calls of a kind one control plane works on at once: each holds some megabytes of bodies.
+const AT_ONCE: usize = 8;
+/// How long PostgreSQL may take to lock or unlock, which is no work.
+const LOCK_MAX: Duration = Duration::from_secs(3);
 /// What tells our locks from others: `jdlq`.
 const CLASS: i32 = 0x6a64_6c71;
-/// How much longer than a call's work a frozen control plane keeps its turn.
-const MARGIN: Duration = Duration::from_secs(5);
+/// How much longer than a call takes it may keep its turn, until the broker has its letters again; and a frozen control
+/// plane.
+const MARGIN: Duration = Duration::from_secs(40);
+
+/// What a call does with the queue. Replays have places of their own: those of many tenants, each at work for as long
+/// as a call may be, are not what everybody else's reading waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Work {
+    Brief,
+    Replay,
+}
 
 /// Hands out turns.
 #[derive(Clone, Debug)]
 pub(super) struct Turns {
-    pool: PgPool,
-    permits: Arc<Semaphore>,
+    /// Of one connection.
+    locks: PgPool,
+    /// Whose queues this control plane's calls have: a connection's locks do not keep it from itself.
+    taken: Arc<Mutex<HashSet<TenantId>>>,
+    brief: Arc<Semaphore>,
+    replays: Arc<Semaphore>,
 }
 
 /// A call's turn; it ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Turn {
-    /// Dropped first: whoever gets the permit finds a connection in the pool.
-    _lock: Transaction<'static, Postgres>,
-    _permit: OwnedSemaphorePermit,
+    turns: Turns,
+    tenant: TenantId,
+    /// Kept until the lock is gone: whoever gets it finds the turn free.
+    place: Option<Place>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Turns {
-    pub(super) fn new(pool: PgPool) -> Self {
+    /// `locks` is a pool of one connection.
+    pub(super) fn new(locks: PgPool) -> Self {
         Self {
-            pool,
-            permits: Arc::new(Semaphore::new(TURNS_MAX)),
+            locks,
+            taken: Arc::default(),
+            brief: Arc::new(Semaphore::new(AT_ONCE)),
+            replays: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
-    /// Waits for the turn, [`WAIT_MAX`] at most.
-    pub(super) async fn take(&self, tenant: TenantId) -> Result<Turn, Error> {
-        let taken = async {
-            loop {
-                if let Some(turn) = self.try_take(tenant).await? {
-                    return Ok(turn);
-                }
-                sleep(LOOK_EVERY).await;
+    /// Waits for the turn, [`WAIT_MAX`] at most. Not to be dropped half way: a lock might be left that nobody knows of.
+    pub(super) async fn take(&self, tenant: TenantId, work: Work) -> Result<Turn, Error> {
+        let until = Instant::now() + WAIT_MAX;
+        let others = || {
+            Error::Unavailable(format!(
+                "other calls are at work on the dead letters of tenant {tenant}; try again"
+            ))
+        };
+        let place = loop {
+            match Place::take(&self.taken, tenant) {
+                Some(place) => break place,
+                None if Instant::now() >= until => return Err(others()),
+                None => sleep(LOOK_EVERY).await,
             }
         };
-        timeout(WAIT_MAX, taken).await.unwrap_or_else(|_| {
-            Err(Error::Unavailable(format!(
-                "other calls are at work on the dead letters of tenant {tenant}; try again"
-            )))
-        })
+        // A frozen control plane's connection is silent, and ends with its locks.
+        let idle_ms = (ANSWER_MAX + MARGIN).as_millis();
+        let lock = format!(
+            "select pg_try_advisory_lock($1, $2) from set_config('idle_session_timeout', '{idle_ms}', false)"
+        );
+        while !self.ask(lock.clone(), tenant).await? {
+            if Instant::now() >= until {
+                return Err(others());
+            }
+            sleep(LOOK_EVERY).await;
+        }
+        let mut turn = Turn {
+            turns: self.clone(),
+            tenant,
+            place: Some(place),
+            permit: None,
+        };
+        let permits = match work {
+            Work::Brief => &self.brief,
+            Work::Replay => &self.replays,
+        };
+        // Last: whoever waits for somebody's turn takes no room.
+        match timeout_at(until, Arc::clone(permits).acquire_owned()).await {
+            Ok(Ok(permit)) => turn.permit = Some(permit),
+            Ok(Err(_)) | Err(_) => {
+                return Err(Error::Unavailable(format!(
+                    "{AT_ONCE} calls like this one are at work on other tenants' dead letters; try again"
+                )));
+            }
+        }
+        Ok(turn)
     }
 
-    async fn try_take(&self, tenant: TenantId) -> Result<Option<Turn>, Error> {
-        let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
-            return Ok(None); // it is never closed
-        };
-        let mut lock = self.pool.begin().await?;
-        // The pool ends transactions that idle for two seconds; this one idles while RabbitMQ works.
-        let idle_ms = (WORK_MAX + MARGIN).as_millis();
-        let taken: bool = sqlx::query_scalar(
-            "select pg_try_advisory_xact_lock($1, $2)
-             from set_config('idle_in_transaction_session_timeout', $3, true)",
-        )
-        .bind(CLASS)
-        .bind(key(tenant))
-        .bind(idle_ms.to_string())
-        .fetch_one(&mut *lock)
-        .await?;
-        if !taken {
-            lock.rollback().await?;
-            return Ok(None);
+    async fn ask(&self, sql: String, tenant: TenantId) -> Result<bool, Error> {
+        let mut connection = self.locks.acquire().await?;
+        let answer = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
+            .bind(CLASS)
+            .bind(key(tenant))
+            .fetch_one(&mut *connection);
+        match timeout(LOCK_MAX, answer).await {
+            Ok(answer) => Ok(answer?),
+            // Whether it was done is not known, so its connection ends, and with it whatever was locked.
+            Err(_) => {
+                drop(connection.detach());
+                Err(Error::Database(sqlx::Error::PoolTimedOut))
+            }
         }
-        Ok(Some(Turn {
-            _lock: lock,
-            _permit: permit,
-        }))
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let (turns, tenant, place) = (self.turns.clone(), self.tenant, self.place.take());
+        tokio::spawn(async move {
+            let unlock = "select pg_advisory_unlock($1, $2)".to_owned();
+            if let Err(error) = turns.ask(unlock, tenant).await {
+                tracing::debug!(%error, "a turn's lock could not be given back; it ends with its connection");
+            }
+            drop(place);
+        });
+    }
+}
+
+/// That a tenant is among those taken.
+#[derive(Debug)]
+struct Place {
+    taken: Arc<Mutex<HashSet<TenantId>>>,
+    tenant: TenantId,
+}
+
+impl Place {
+    /// `None` if another has it.
+    fn take(taken: &Arc<Mutex<HashSet<TenantId>>>, tenant: TenantId) -> Option<Self> {
+        let free = taken
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(tenant);
+        free.then(|| Self {
+            taken: Arc::clone(taken),
+            tenant,
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.remove(&self.tenant);
     }
 }
 

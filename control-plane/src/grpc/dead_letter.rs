@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 use super::{page_size, scope, timestamp};
 use crate::{
     broker::Letter,
-    dead_letters::{DeadLetters, Selection},
+    dead_letters::{DeadLetters, Replayed, Selection},
 };
 
 /// DeadLetterService on [`DeadLetters`].
@@ -39,8 +39,11 @@ impl DeadLetterService for DeadLetterApi {
         let tenant = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
         let request = request.get_ref();
         let selection = Selection::new(&request.ids, request.all)?;
-        let replayed = self.dead_letters.replay(tenant, selection).await?;
-        Ok(Response::new(v1::ReplayDeadLettersResponse { replayed }))
+        let Replayed { replayed, remaining } = self.dead_letters.replay(tenant, selection).await?;
+        Ok(Response::new(v1::ReplayDeadLettersResponse {
+            replayed,
+            remaining,
+        }))
     }
 
     async fn purge_dead_letters(

@@ -1,5 +1,6 @@
 //! Dead letters: read, sent again, deleted, and by whom.
 
+mod many;
 mod reading;
 mod replaying;
 

@@ -46,7 +46,7 @@ async fn a_replayed_dead_letter_is_stored_once_under_its_id() {
     let some = json!({ "ids": [ids[3], ids[1], Uuid::now_v7()] });
     assert_eq!(
         replay(&stack, tenant, some.clone()).await,
-        (200, json!({ "replayed": 2 }))
+        (200, json!({ "replayed": 2, "remaining": 0 }))
     );
     let left = list(&stack, tenant).await;
     assert_eq!(
@@ -55,12 +55,12 @@ async fn a_replayed_dead_letter_is_stored_once_under_its_id() {
     );
     assert_eq!(
         replay(&stack, tenant, some).await,
-        (200, json!({ "replayed": 0 }))
+        (200, json!({ "replayed": 0, "remaining": 0 }))
     );
 
     assert_eq!(
         replay(&stack, tenant, json!({ "all": true })).await,
-        (200, json!({ "replayed": 6 }))
+        (200, json!({ "replayed": 6, "remaining": 0 }))
     );
     assert_eq!(buried(&stack, tenant).await, 0);
     stack.stored(tenant, 8).await;
@@ -85,7 +85,7 @@ async fn a_message_that_fails_again_is_a_dead_letter_again_and_its_attempts_coun
     let replayed = replay(&stack, tenant, json!({ "all": true })).await;
     assert_eq!(
         replayed,
-        (200, json!({ "replayed": 1 })),
+        (200, json!({ "replayed": 1, "remaining": 0 })),
         "what arrives meanwhile is not chased"
     );
     eventually("it is a dead letter again", async || {
@@ -166,7 +166,7 @@ async fn a_paused_tenants_replay_waits_in_its_queue() {
     bury(&stack, tenant, b"1", refused(Uuid::now_v7())).await;
     assert_eq!(
         replay(&stack, tenant, json!({ "all": true })).await,
-        (200, json!({ "replayed": 1 }))
+        (200, json!({ "replayed": 1, "remaining": 0 }))
     );
     assert_eq!(stack.queue(&tenant.queue()).await, Some((1, 0)));
     assert_eq!(stack.count(tenant).await, 0);

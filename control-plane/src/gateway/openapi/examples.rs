@@ -57,7 +57,7 @@ pub(super) fn answer(method: &str) -> Option<Value> {
             "id": MESSAGE, "reason": "not_json", "detail": "the body is no JSON: expected value at line 1 column 1",
             "attempts": 1, "first_failed_at": TIME, "failed_at": TIME, "payload": "not json",
         }] }),
-        "ReplayDeadLetters" => json!({ "replayed": 1 }),
+        "ReplayDeadLetters" => json!({ "replayed": 1, "remaining": 0 }),
         "ListDaemons" => json!({ "daemons": [daemon], "next_page_token": "" }),
         "DrainDaemon" => json!({
             "id": DAEMON, "state": "draining", "capacity": 100_000, "lanes": 0, "workers": 0, "joined_at": TIME,

@@ -1,0 +1,110 @@
+//! Many dead letters: what one call reads, the next one finds; and whoever replays many is in nobody's way.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{buried, bury, bury_many, list, path, payloads, refused, replay};
+use crate::support::{Options, Stack};
+
+/// Without daemons: what is replayed stays in the tenant's queue, to be counted.
+async fn start(queue_type: &str) -> Stack {
+    Stack::start(Options {
+        daemons: 0,
+        env: vec![("JALUR_RABBITMQ__QUEUE_TYPE", queue_type.into())],
+        ..Options::default()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn all_are_replayed_right_after_they_were_listed() {
+    for queue_type in ["classic", "quorum"] {
+        let stack = start(queue_type).await;
+        let tenant = stack.tenant("listed").await;
+        bury_many(&stack, tenant, 3_000).await;
+        assert_eq!(list(&stack, tenant).await.len(), 1_000);
+        assert_eq!(
+            replay(&stack, tenant, json!({ "all": true })).await,
+            (200, json!({ "replayed": 3_000, "remaining": 0 })),
+            "{queue_type}"
+        );
+        assert_eq!(buried(&stack, tenant).await, 0);
+        assert_eq!(stack.queue(&tenant.queue()).await, Some((3_000, 0)));
+    }
+}
+
+#[tokio::test]
+async fn a_search_for_an_id_that_is_not_there_leaves_the_count_as_it_was() {
+    const LETTERS: u32 = 10_000;
+    let stack = start("classic").await;
+    let tenant = stack.tenant("searched").await;
+    bury_many(&stack, tenant, LETTERS).await;
+    for _ in 0..2 {
+        assert_eq!(
+            replay(&stack, tenant, json!({ "ids": [Uuid::now_v7()] })).await,
+            (200, json!({ "replayed": 0, "remaining": 0 }))
+        );
+        assert_eq!(buried(&stack, tenant).await, LETTERS);
+    }
+    let page = list(&stack, tenant).await;
+    assert_eq!(payloads(&page)[..3], ["0", "1", "2"], "all are in their places");
+}
+
+#[tokio::test]
+async fn a_quorum_queues_dead_letters_can_be_read_as_often_as_one_likes() {
+    let stack = start("quorum").await;
+    let tenant = stack.tenant("read").await;
+    for number in 0..4 {
+        bury(
+            &stack,
+            tenant,
+            number.to_string().as_bytes(),
+            refused(Uuid::now_v7()),
+        )
+        .await;
+    }
+    // RabbitMQ 4 drops after 20 deliveries what no limit of ours keeps; 3.10 at the second.
+    for round in 0..25 {
+        let page = list(&stack, tenant).await;
+        assert_eq!(payloads(&page), ["0", "1", "2", "3"], "round {round}");
+    }
+    assert_eq!(buried(&stack, tenant).await, 4);
+}
+
+#[tokio::test]
+async fn nobody_waits_for_the_replays_of_other_tenants() {
+    let stack = start("classic").await;
+    let (busy, quiet) = (stack.tenants(4).await, stack.tenant("quiet").await);
+    bury(&stack, quiet, b"1", refused(Uuid::now_v7())).await;
+    for &tenant in &busy {
+        bury_many(&stack, tenant, 3_000).await;
+    }
+    let replays = busy
+        .iter()
+        .map(|&tenant| replay(&stack, tenant, json!({ "all": true })));
+    let mut replays = std::pin::pin!(futures::future::join_all(replays));
+    let reading = async {
+        let (mut longest, mut reads) = (Duration::ZERO, 0);
+        loop {
+            let began = Instant::now();
+            let (status, page) = stack.get(&path(quiet), &stack.admin()).await;
+            assert_eq!(status, 200, "{page}");
+            longest = longest.max(began.elapsed());
+            reads += 1;
+            tokio::task::yield_now().await;
+            if longest > Duration::from_secs(2) {
+                return (longest, reads);
+            }
+        }
+    };
+    tokio::select! {
+        replayed = &mut replays => {
+            for answer in replayed {
+                assert_eq!(answer, (200, json!({ "replayed": 3_000, "remaining": 0 })));
+            }
+        }
+        (longest, reads) = reading => panic!("a reading took {longest:?}, the {reads}th"),
+    }
+}
