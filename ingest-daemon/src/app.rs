@@ -27,18 +27,21 @@ use uuid::Uuid;
 
 use crate::{
     broker::Publisher,
-    commit::{Committer, Limits},
+    commit::{Committer, Gate},
     config::Config,
     fleet::{Client, Identity},
-    lane::{Board, Budget},
+    flow::{Budget, Limits},
+    lane::Board,
     metrics::Instruments,
     retry::Policy,
-    shard::{self, Shard},
+    shard::{self, Committers, Shard},
     tenant_manager::TenantManager,
 };
 
 /// What is kept of the grace for saying goodbye, after the lanes have drained or run out of time.
 const GOODBYE: Duration = Duration::from_secs(4);
+/// How many connections to PostgreSQL lanes under suspicion have between them.
+const SUSPECTS_CONNECTIONS: usize = 2;
 /// A database that takes longer to say anything does not count as reachable.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -80,6 +83,7 @@ impl App {
             config.rabbitmq.queue_type,
         ));
 
+        let gate = Gate::new(SUSPECTS_CONNECTIONS);
         let mut shards = Vec::with_capacity(config.ingest.shards);
         let mut handles = Vec::with_capacity(config.ingest.shards);
         for _ in 0..config.ingest.shards {
@@ -89,7 +93,7 @@ impl App {
                 limits: Limits::from(&config.ingest),
                 budget: Budget {
                     messages: config.ingest.prefetch_messages,
-                    bytes: config.ingest.prefetch_bytes,
+                    bytes: config.ingest.prefetch_bytes / config.ingest.shards,
                     lane_messages: config.ingest.prefetch_lane_messages,
                 },
                 message_bytes_max: config.limits.message_bytes,
@@ -99,8 +103,11 @@ impl App {
                 board: Arc::clone(&board),
                 instruments: instruments.clone(),
             };
-            let committer = Committer::shared(&config.database, instruments.clone())?;
-            shards.push(Shard::new(options, committer.spawn(), commands));
+            let committers = Committers {
+                shared: Committer::shared(&config.database, instruments.clone())?.spawn(),
+                apart: Committer::suspects(&config.database, instruments.clone(), Arc::clone(&gate))?.spawn(),
+            };
+            shards.push(Shard::new(options, committers, commands));
             handles.push(handle);
         }
         let manager = Arc::new(TenantManager::new(handles));

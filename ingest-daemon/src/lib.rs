@@ -5,6 +5,7 @@
 //! - A `shard` is one AMQP channel with many `lane`s, and one committer with its own PostgreSQL connection.
 //!   `delivery` decodes what arrives, a lane buffers it, and `commit` stores runs of many lanes in one
 //!   transaction.
+//! - How much of everything is `flow`; a lane that harms its neighbours is stored apart, says `quarantine`.
 //! - After the commit, and only then, `settle` says what to acknowledge.
 //! - What can never be stored is dead-lettered through `broker`, the one module that knows lapin; what was refused is
 //!   sent to a delay queue, from where it comes again, until `retry` says that it is dead.
@@ -17,12 +18,15 @@ mod app;
 mod backoff;
 mod broker;
 mod cli;
+mod clock;
 mod commit;
 mod config;
 mod delivery;
 mod fleet;
+mod flow;
 mod lane;
 mod metrics;
+mod quarantine;
 mod retry;
 mod settle;
 mod shard;

@@ -57,14 +57,14 @@ impl Instruments {
                 if per_tenant {
                     for (tenant, lane) in lanes {
                         let tenant = KeyValue::new("tenant_id", tenant.to_string());
-                        for (state, workers) in by_state(lane) {
+                        for (state, workers) in by_state(&lane) {
                             gauge.observe(workers, &[tenant.clone(), KeyValue::new("state", state)]);
                         }
                     }
                 } else {
                     let (mut busy, mut idle) = (0, 0);
                     for (_, lane) in lanes {
-                        let [(_, lane_busy), (_, lane_idle)] = by_state(lane);
+                        let [(_, lane_busy), (_, lane_idle)] = by_state(&lane);
                         busy += lane_busy;
                         idle += lane_idle;
                     }
@@ -143,7 +143,7 @@ impl Instruments {
     }
 }
 
-fn by_state(lane: Observed) -> [(&'static str, u64); 2] {
+fn by_state(lane: &Observed) -> [(&'static str, u64); 2] {
     let busy = lane.busy.min(lane.workers);
     [("busy", busy.into()), ("idle", (lane.workers - busy).into())]
 }
@@ -165,8 +165,9 @@ mod tests {
             workers: 3,
             busy: 1,
             held: 9,
+            problem: None,
         };
-        board.set(TenantId(Uuid::from_u128(1)), lane);
+        board.set(TenantId(Uuid::from_u128(1)), lane.clone());
         board.set(TenantId(Uuid::from_u128(2)), lane);
         metrics.render().unwrap()
     }

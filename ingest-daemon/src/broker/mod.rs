@@ -13,5 +13,5 @@ pub(crate) use common::broker::publisher::Error as PublishError;
 pub(crate) use self::{
     envelope::Envelope,
     publisher::Publisher,
-    wire::{Event, Wire},
+    wire::{Event, Loss, Wire},
 };

@@ -2,15 +2,10 @@
 //!
 //! A shard hands its [`Committer`] one [`Commit`] at a time and gets an [`Outcome`] back: what is stored, what
 //! PostgreSQL refused, and what is to be tried again. [`pass`] decides how a commit that failed is taken apart so
-//! that only what is to blame is left out, [`blame`] what is to blame, [`patience`] how long that may take, [`policy`]
-//! what goes into a commit. Whoever fails in a commit that others share is under suspicion, and is tried alone by a
-//! committer that only suspects use, behind the [`gate`]. [`store`] keeps a [`session`], which says the
+//! that only what is to blame is left out, [`blame`] what is to blame, [`patience`] how long that may take; what goes
+//! into a commit is [`flow`](crate::flow)'s. Whoever fails in a commit that others share is under suspicion, and is
+//! tried alone by a committer that only suspects use, behind the [`gate`]. [`store`] keeps a [`session`], which says the
 //! [`statements`].
-
-#![allow(
-    dead_code,
-    reason = "the suspects' committer is for the quarantine, which comes next"
-)]
 
 mod blame;
 mod committer;
@@ -18,7 +13,6 @@ mod failure;
 mod gate;
 mod pass;
 mod patience;
-mod policy;
 mod session;
 mod statements;
 mod store;
@@ -30,7 +24,6 @@ use common::id::TenantId;
 pub(crate) use self::{
     committer::{Committer, Handle},
     gate::Gate,
-    policy::{Allowance, Limits, thin},
 };
 use crate::delivery::Message;
 

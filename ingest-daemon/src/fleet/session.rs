@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming, transport::Endpoint};
 
 use super::{Client, ledger::Change};
-use crate::lane::{Board, Observed, Standing};
+use crate::lane::{Board, Kind, Observed, Problem, Standing};
 
 /// How often the daemon is heard of at least.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -210,7 +210,21 @@ fn observed(tenant_id: String, lane: Observed) -> v1::ObservedLane {
         workers: lane.workers,
         busy: lane.busy,
         held: lane.held,
-        problem: None,
+        problem: lane.problem.map(problem),
+    }
+}
+
+fn problem(problem: Problem) -> v1::Problem {
+    let kind = match problem.kind {
+        Kind::Queue => v1::ProblemKind::Queue,
+        Kind::Table => v1::ProblemKind::Table,
+        Kind::Delivery => v1::ProblemKind::Delivery,
+        Kind::Letters => v1::ProblemKind::Letters,
+    };
+    v1::Problem {
+        kind: kind.into(),
+        detail: problem.detail.to_string(),
+        since: Some(problem.since.into()),
     }
 }
 

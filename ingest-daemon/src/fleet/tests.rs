@@ -217,6 +217,7 @@ async fn assignments_are_applied_acknowledged_and_reported() {
         workers: 3,
         busy: 1,
         held: 20,
+        problem: None,
     };
     house.board.set(tenant(1), running);
     match stream.next().await {
@@ -260,6 +261,7 @@ async fn a_stream_that_breaks_is_opened_again_with_what_runs() {
         workers: 3,
         busy: 0,
         held: 0,
+        problem: None,
     };
     house.board.set(tenant(1), running);
     stream.next().await;
@@ -290,16 +292,7 @@ async fn a_daemon_that_stops_takes_nothing_on_and_says_goodbye_last() {
     assert!(matches!(stream.next().await, Message::Ack(ack) if ack.errors.len() == 1));
     assert!(house.commands.try_recv().is_err());
 
-    house.board.set(
-        tenant(1),
-        Observed {
-            revision: 7,
-            state: Standing::Stopped,
-            workers: 0,
-            busy: 0,
-            held: 0,
-        },
-    );
+    house.board.set(tenant(1), Observed::stopped(7));
     house.leave.cancel();
     assert!(matches!(stream.next().await, Message::Observed(last) if last.lanes.len() == 1));
     assert!(matches!(stream.next().await, Message::Leave(_)));

@@ -10,8 +10,10 @@ use std::{
 use common::id::TenantId;
 use tokio::sync::Notify;
 
+use super::Problem;
+
 /// What a lane really does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Observed {
     /// The revision of the assignment that it runs.
     pub(crate) revision: i64,
@@ -23,6 +25,22 @@ pub(crate) struct Observed {
     pub(crate) busy: u32,
     /// Messages delivered and not yet settled.
     pub(crate) held: u32,
+    /// What is wrong with it.
+    pub(crate) problem: Option<Problem>,
+}
+
+impl Observed {
+    /// A lane that is gone.
+    pub(crate) fn stopped(revision: i64) -> Self {
+        Self {
+            revision,
+            state: Standing::Stopped,
+            workers: 0,
+            busy: 0,
+            held: 0,
+            problem: None,
+        }
+    }
 }
 
 /// Where a lane stands, as others see it.
@@ -48,17 +66,21 @@ pub(crate) struct Board {
 struct Inner {
     lanes: HashMap<TenantId, Observed>,
     changed: HashSet<TenantId>,
-    /// Those of them that started, stopped or took a revision: somebody may be waiting for that.
+    /// Those of them that started, stopped, took a revision, or got or lost a problem: somebody may be waiting for that.
     urgent: HashSet<TenantId>,
 }
 
 impl Board {
     /// A lane does this now.
     pub(crate) fn set(&self, tenant: TenantId, observed: Observed) {
-        let known = |before: Observed| (before.state, before.revision) == (observed.state, observed.revision);
         let mut inner = self.inner();
         inner.changed.insert(tenant);
-        if !inner.lanes.insert(tenant, observed).is_some_and(known) {
+        let known = inner.lanes.get(&tenant).is_some_and(|before| {
+            (before.state, before.revision, before.problem.is_some())
+                == (observed.state, observed.revision, observed.problem.is_some())
+        });
+        inner.lanes.insert(tenant, observed);
+        if !known {
             inner.urgent.insert(tenant);
             self.urgent.notify_one();
         }
@@ -101,7 +123,7 @@ impl Board {
         self.inner()
             .lanes
             .iter()
-            .map(|(tenant, observed)| (*tenant, *observed))
+            .map(|(tenant, observed)| (*tenant, observed.clone()))
             .collect()
     }
 
@@ -117,7 +139,7 @@ impl Inner {
         for tenant in tenants {
             self.changed.remove(&tenant);
             self.urgent.remove(&tenant);
-            if let Some(&observed) = self.lanes.get(&tenant) {
+            if let Some(observed) = self.lanes.get(&tenant).cloned() {
                 if observed.state == Standing::Stopped {
                     self.lanes.remove(&tenant);
                 }
@@ -141,6 +163,7 @@ mod tests {
             workers: 3,
             busy,
             held: 0,
+            problem: None,
         }
     }
 

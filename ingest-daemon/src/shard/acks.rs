@@ -1,7 +1,7 @@
 //! When a shard acknowledges what. Pure.
 
-use super::lanes::{Action, Lanes};
-use crate::lane::Lane;
+use super::Action;
+use crate::settle::Watermark;
 
 /// For how many looks a gap may stay where it is while its lane merely waits for its turn: it goes with the prefix
 /// then, for a small part of the cost. With a thousand lanes a turn takes some tenths of a second.
@@ -9,24 +9,46 @@ const PATIENCE: u32 = 10;
 /// How far the broker may search at one look, in unacknowledged tags: 20 ms of its channel's time.
 const SEARCH_MAX: u64 = 250_000;
 
-impl Lanes {
-    /// Acknowledges the contiguous prefix, if it has grown.
-    pub(super) fn advance(&mut self) {
-        if let Some(ack) = self.watermark.advance() {
-            self.act(Action::Ack(ack));
-        }
+/// What is to be acknowledged on one channel.
+#[derive(Debug, Default)]
+pub(super) struct Acks {
+    watermark: Watermark,
+}
+
+impl Acks {
+    /// How many deliveries are in the broker's books.
+    pub(super) fn open(&self) -> usize {
+        self.watermark.open()
     }
 
-    /// Acknowledges around a gap that stays open, so that one lane that is held holds nobody else.
-    pub(super) fn ack_around(&mut self) {
-        let patience = match self.lanes.values().any(Lane::is_held) {
-            true => 1,
-            false => PATIENCE,
+    /// A delivery came.
+    pub(super) fn came(&mut self, tag: u64) {
+        self.watermark.came(tag);
+    }
+
+    /// A delivery is to be acknowledged.
+    pub(super) fn settle(&mut self, tag: u64) {
+        self.watermark.settle(tag);
+    }
+
+    /// A delivery goes back to its queue.
+    pub(super) fn give_back(&mut self, tag: u64) -> Action {
+        self.watermark.give_back(tag);
+        Action::GiveBack(tag)
+    }
+
+    /// Acknowledges the contiguous prefix, if it has grown.
+    pub(super) fn advance(&mut self) -> Option<Action> {
+        self.watermark.advance().map(Action::Ack)
+    }
+
+    /// Acknowledges around a gap that stays open, so that one lane that is stuck (`kept`) holds nobody else.
+    pub(super) fn around(&mut self, kept: bool) -> impl Iterator<Item = Action> {
+        let patience = if kept { 1 } else { PATIENCE };
+        let acks = match self.watermark.still() >= patience {
+            true => self.watermark.around(SEARCH_MAX),
+            false => Vec::new(),
         };
-        if self.watermark.still() >= patience {
-            for ack in self.watermark.around(SEARCH_MAX) {
-                self.act(Action::Ack(ack));
-            }
-        }
+        acks.into_iter().map(Action::Ack)
     }
 }

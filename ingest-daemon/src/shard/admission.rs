@@ -7,83 +7,82 @@
 //! where nothing waits all lanes consume at once. (Measured, 200,000 messages of 5,000 tenants: 20,000 to 24,000/s with
 //! all at once, 26,000 to 33,000/s with room for 2,000 messages and 20 for each; no better with 3,000, or with 8 each.)
 
-use std::{collections::BTreeSet, time::Instant};
+use std::collections::{HashSet, VecDeque};
 
 use common::id::TenantId;
 
-use super::lanes::{Lanes, Now};
-use crate::lane::{Event, LIGHT, Lane, State};
-
-/// The room for messages whose size is not known yet. It grows with every consumer that is answered, so that the first
-/// ones' messages tell how many of the next ones' there is room for.
-const FIRST: usize = 64;
-/// How many lanes are admitted from one tick to the next at least: nobody waits for neighbours that are never done.
-const LEAST: usize = 25;
+use crate::flow::{ADMITTED_FIRST, ADMITTED_LEAST, FEW, LIGHT};
 
 /// The lanes that wait to be admitted.
 #[derive(Debug)]
-pub(super) struct Line {
-    /// Since when, and who.
-    waiting: BTreeSet<(Instant, TenantId)>,
+pub(super) struct Admission {
+    /// Who, the one that has waited longest first. Some may have been stopped or parked since.
+    waiting: VecDeque<TenantId>,
     /// How many messages may come of the consumers that were asked for.
     asked: usize,
     /// The most messages that there is room for yet.
     window: usize,
     /// How many lanes are admitted even without room.
     least: usize,
+    /// Lanes that have messages of a size that is not known yet. They hold next to nothing so far, and will hold more.
+    growing: HashSet<TenantId>,
 }
 
-impl Default for Line {
+impl Default for Admission {
     fn default() -> Self {
         Self {
-            waiting: BTreeSet::new(),
+            waiting: VecDeque::new(),
             asked: 0,
-            window: FIRST,
+            window: ADMITTED_FIRST,
             least: 0,
+            growing: HashSet::new(),
         }
     }
 }
 
-impl Line {
-    /// A lane that has waited to ask for a consumer since then may now.
-    pub(super) fn join(&mut self, since: Instant, tenant: TenantId) {
-        self.waiting.insert((since, tenant));
+impl Admission {
+    /// A lane may ask for a consumer when there is room.
+    pub(super) fn join(&mut self, tenant: TenantId) {
+        self.waiting.push_back(tenant);
     }
 
-    /// A consumer was asked for.
+    /// The lane that is admitted next, if there is room for one more where so many messages are `open`.
+    pub(super) fn next(&mut self, open: usize, room: usize) -> Option<TenantId> {
+        let taken = open + self.asked + self.growing.len() * FEW;
+        match self.least > 0 || taken < room.min(self.window) {
+            true => self.waiting.pop_front(),
+            false => None,
+        }
+    }
+
+    /// It was admitted: its consumer is asked for.
     pub(super) fn asked(&mut self, prefetch: u16) {
-        self.asked += usize::from(prefetch);
+        self.least = self.least.saturating_sub(1);
+        self.asked += will_hold(prefetch);
     }
 
-    /// It was answered.
+    /// A consumer was answered.
     pub(super) fn answered(&mut self, prefetch: u16) {
-        let prefetch = usize::from(prefetch);
-        self.asked = self.asked.saturating_sub(prefetch);
-        self.window = (self.window + prefetch).min(LIGHT);
+        self.asked = self.asked.saturating_sub(will_hold(prefetch));
+        self.window = (self.window + will_hold(prefetch)).min(LIGHT);
+    }
+
+    /// Whether a lane has messages and will hold more of them.
+    pub(super) fn grows(&mut self, tenant: TenantId, grows: bool) {
+        match grows {
+            true => self.growing.insert(tenant),
+            false => self.growing.remove(&tenant),
+        };
     }
 
     /// A tick has passed.
     pub(super) fn tick(&mut self) {
-        self.least = LEAST;
+        self.least = ADMITTED_LEAST;
     }
 }
 
-impl Lanes {
-    /// Asks for the consumers that there is room for. Only while there is a channel.
-    pub(super) fn admit(&mut self, now: Now) {
-        let room = self.budget.room(self.traffic).min(self.line.window);
-        while !self.line.waiting.is_empty()
-            && (self.line.least > 0 || self.watermark.open() + self.line.asked < room)
-        {
-            let Some((until, tenant)) = self.line.waiting.pop_first() else {
-                break;
-            };
-            // It may have been stopped or parked since.
-            let waits = |lane: &Lane| lane.state == State::Waiting { until };
-            if self.lanes.get(&tenant).is_some_and(waits) {
-                self.line.least = self.line.least.saturating_sub(1);
-                self.on(tenant, Event::Due, now);
-            }
-        }
-    }
+/// How many messages a lane with this prefetch is counted with: one that is asked for with next to nothing, since its
+/// messages are not known, will hold more.
+fn will_hold(prefetch: u16) -> usize {
+    usize::from(prefetch).max(FEW)
 }

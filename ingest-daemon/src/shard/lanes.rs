@@ -1,109 +1,81 @@
 //! A shard's lanes and what they want done. Pure: it takes what happens and answers with [`Action`]s, in the order in
 //! which they are to be done; it does no I/O and takes time and randomness as arguments.
+//!
+//! Whatever happens to a lane ends in [`Lanes::pursue`], which starts what can be started and notes when the lane is due
+//! next. So no transition has to remember a timer.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
-    time::{Duration, Instant, SystemTime},
+    collections::HashMap,
+    time::{Duration, Instant},
 };
 
-use common::id::TenantId;
-use tracing::info;
+use common::{broker::Verdict, id::TenantId};
+use tracing::{info, warn};
 
-use super::{admission::Line, consuming::RESIZES_MAX};
+use super::{
+    Action, acks::Acks, admission::Admission, agenda::Agenda, filling::Apart, filling::Filling, watch::Watch,
+};
 use crate::{
-    backoff::Backoff,
-    commit::Limits,
-    delivery::Letter,
-    lane::{Budget, Event, Lane, Observed, PUBLISHING_MAX, Standing, State, Step, Traffic},
+    clock::Now,
+    commit::{Commit, Hold, Outcome, Settled},
+    delivery::{Delivery, Letter},
+    flow::{Budget, HELD, Limits, RESIZES_MAX, Traffic},
+    lane::{Event, Lane, Observed, Remedy, State, Step},
     retry::Policy,
-    settle::{Ack, Watermark},
 };
 
-/// PostgreSQL cannot store: it is asked again after this, growing.
-const OUTAGE: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-/// Something to be done.
-#[derive(Debug)]
-pub(super) enum Action {
-    /// Ask for a consumer with this prefetch.
-    Subscribe(TenantId, u16),
-    /// Ask for a consumer to be cancelled.
-    Cancel(TenantId),
-    /// Acknowledge.
-    Ack(Ack),
-    /// Give a delivery back.
-    GiveBack(u64),
-    /// Publish what failed.
-    Publish(TenantId, Box<Letter>),
-    /// Tell what a lane does.
-    Tell(TenantId, Observed),
-    /// Look how many messages wait in a lane's queue.
-    Look(TenantId),
-    /// Count that a lane was restarted.
-    Restarted,
-    /// Give the channel up.
-    GiveUp(String),
-}
+/// A lane that settles nothing for this long gives its messages back: well before the broker's `consumer_timeout`,
+/// 30 minutes, closes the channel over it.
+const STUCK_MAX: Duration = Duration::from_secs(600);
+/// How long such a lane then leaves its queue alone.
+const PARKED: Duration = Duration::from_secs(30);
 
-/// A moment, and the luck that comes with it.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Now {
-    /// For pauses.
-    pub(super) instant: Instant,
-    /// For what people read.
-    pub(super) time: SystemTime,
-    /// 0..1: spreads what would otherwise happen together.
-    pub(super) random: f64,
+/// What lanes go by.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    /// What bounds a commit.
+    pub(super) limits: Limits,
+    /// What lanes may hold together.
+    pub(super) budget: Budget,
+    /// The largest body.
+    pub(super) message_bytes_max: usize,
+    /// When what was refused is tried again.
+    pub(super) retry: Policy,
 }
 
 /// A shard's lanes.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    pub(super) limits: Limits,
-    pub(super) budget: Budget,
-    pub(super) message_bytes_max: usize,
-    pub(super) retry: Policy,
-    pub(super) lanes: HashMap<TenantId, Lane>,
-    /// Lanes with something to store, the one that waits longest first.
-    pub(super) ready: VecDeque<TenantId>,
-    /// When to look at a lane again. At most one entry per pause that a lane is in.
-    pub(super) timers: BTreeSet<(Instant, TenantId)>,
-    /// Lanes whose time has come to ask for a consumer, and which wait for room.
-    pub(super) line: Line,
+    terms: Terms,
+    lanes: HashMap<TenantId, Lane>,
+    agenda: Agenda,
+    admission: Admission,
+    filling: Filling,
+    apart: Apart,
+    acks: Acks,
+    watch: Watch,
     /// What the messages of all lanes are like.
-    pub(super) traffic: Traffic,
-    /// When to see whether a lane gets what its queue has: an entry a lane, and what is left of lanes that ended.
-    pub(super) looks: BTreeSet<(Instant, TenantId)>,
-    pub(super) watermark: Watermark,
+    traffic: Traffic,
     /// Counts the channel's lives: what belongs to an earlier one means nothing any more.
-    pub(super) generation: u64,
-    pub(super) outage: Backoff,
-    /// Until when quiet tenants beside a full queue are counted on.
-    pub(super) company_until: Option<Instant>,
-    /// Until when no commit is filled, so that the next one is larger.
-    pub(super) gathering_until: Option<Instant>,
+    generation: u64,
     /// How many consumers may still be replaced for another prefetch before the next tick.
-    pub(super) resizes_left: usize,
+    resizes_left: usize,
     actions: Vec<Action>,
 }
 
 impl Lanes {
-    pub(super) fn new(limits: Limits, budget: Budget, message_bytes_max: usize, retry: Policy) -> Self {
+    pub(super) fn new(terms: Terms) -> Self {
         Self {
-            limits,
-            budget,
-            message_bytes_max,
-            retry,
+            terms,
             lanes: HashMap::new(),
-            ready: VecDeque::new(),
-            timers: BTreeSet::new(),
-            line: Line::default(),
+            agenda: Agenda::default(),
+            admission: Admission::default(),
+            filling: Filling::new(),
+            apart: Apart::new(),
+            acks: Acks::default(),
+            watch: Watch::default(),
             traffic: Traffic::default(),
-            looks: BTreeSet::new(),
-            watermark: Watermark::default(),
             generation: 0,
-            outage: OUTAGE,
-            company_until: None,
-            gathering_until: None,
             resizes_left: RESIZES_MAX,
             actions: Vec::new(),
         }
@@ -114,10 +86,6 @@ impl Lanes {
         std::mem::take(&mut self.actions)
     }
 
-    pub(super) fn act(&mut self, action: Action) {
-        self.actions.push(action);
-    }
-
     /// Whether every lane has ended.
     pub(super) fn is_empty(&self) -> bool {
         self.lanes.is_empty()
@@ -125,21 +93,22 @@ impl Lanes {
 
     /// When something is due that nothing else brings about.
     pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
-        let timer = self.timers.first().map(|(at, _)| *at);
-        let pauses = [self.outage.until(), self.gathering_until].into_iter().flatten();
-        let pauses = pauses.filter(|until| *until > now && !self.ready.is_empty());
-        timer.into_iter().chain(pauses).min()
+        let pauses = self.filling.due(now).into_iter().chain(self.apart.due(now));
+        pauses.chain(self.agenda.next()).min()
+    }
+
+    /// Whether messages are gathering for the next commit.
+    pub(super) fn gathers(&self, now: Instant) -> bool {
+        self.filling.gathers(now)
     }
 
     /// A lane is to run, or to run otherwise.
     pub(super) fn run(&mut self, tenant: TenantId, workers: usize, revision: i64, now: Now) {
-        let new = !self.lanes.contains_key(&tenant);
-        let lane = self.lanes.entry(tenant).or_insert_with(|| Lane::new(now.instant));
-        (lane.workers, lane.revision) = (workers, revision);
-        if new {
-            self.look_later(tenant, now.instant);
-        }
-        self.timers.insert((now.instant, tenant));
+        let lane = self.lanes.entry(tenant).or_insert_with(|| {
+            self.watch.begin(tenant, now.instant);
+            Lane::new(now.instant)
+        });
+        (lane.assignment.workers, lane.assignment.revision) = (workers, revision);
         self.on(tenant, Event::Run, now);
     }
 
@@ -147,146 +116,453 @@ impl Lanes {
     pub(super) fn stop(&mut self, tenant: TenantId, revision: i64, now: Now) {
         match self.lanes.get_mut(&tenant) {
             Some(lane) => {
-                lane.withdrawn = revision;
+                lane.assignment.withdrawn = revision;
                 self.on(tenant, Event::Stop, now);
             }
-            None => self.act(Action::Tell(tenant, stopped(revision))),
+            None => self
+                .actions
+                .push(Action::Tell(tenant, Observed::stopped(revision))),
         }
     }
 
     /// Every lane is to stop.
     pub(super) fn stop_all(&mut self, now: Now) {
-        for tenant in self.lanes.keys().copied().collect::<Vec<_>>() {
+        for tenant in self.tenants() {
             self.on(tenant, Event::Stop, now);
         }
     }
 
-    /// The channel is gone, and every delivery with it.
-    pub(super) fn lost(&mut self, now: Now) {
+    /// The channel is gone, and every delivery with it; over the consumers of these tenants, if it is known.
+    pub(super) fn lost(&mut self, blamed: &[TenantId], why: &str, now: Now) {
         self.generation += 1;
-        self.watermark = Watermark::default();
-        self.line = Line::default();
-        self.ready.clear();
-        self.timers.clear();
+        self.acks = Acks::default();
+        self.admission = Admission::default();
+        self.filling.forget();
+        self.apart.forget();
         // What was to be done on the channel is not to be done any more; what was to be told still is.
         self.actions.retain(|action| matches!(action, Action::Tell(..)));
-        for tenant in self.lanes.keys().copied().collect::<Vec<_>>() {
+        for tenant in self.tenants() {
             let Some(lane) = self.lanes.get_mut(&tenant) else {
                 continue;
             };
-            let stopping = lane.state.stopping();
+            if blamed.contains(&tenant) && lane.consumer.closed_the_channel(why, now) {
+                warn!(%tenant, why, "the queue cannot be consumed; it is tried apart from the others");
+            }
+            let stopping = lane.consumer.state().stopping();
             lane.forget(now.instant);
-            self.timers.insert((now.instant, tenant));
-            if stopping {
-                self.on(tenant, Event::Stop, now);
-            } else {
-                self.tell(tenant);
+            match stopping {
+                true => self.on(tenant, Event::Stop, now),
+                false => self.pursue(tenant, now),
             }
         }
     }
 
-    /// Looks at the lanes whose time has come. Only while there is a channel.
+    /// Looks at the lanes whose time has come.
     pub(super) fn due(&mut self, now: Now) {
-        while self.timers.first().is_some_and(|(at, _)| *at <= now.instant) {
-            let Some((_, tenant)) = self.timers.pop_first() else {
-                break;
-            };
-            match self.lanes.get(&tenant).map(|lane| lane.state) {
-                Some(State::Waiting { until }) if until <= now.instant => self.line.join(until, tenant),
-                _ => self.look_at(tenant, now),
+        while let Some(tenant) = self.agenda.take(now.instant) {
+            self.pursue(tenant, now);
+        }
+    }
+
+    /// What is to be done now and then.
+    pub(super) fn tick(&mut self, now: Now) {
+        self.admission.tick();
+        let kept = self.lanes.values().any(Lane::keeps_a_gap);
+        self.actions.extend(self.acks.around(kept));
+        let looks = self.watch.tick(&self.lanes, now.instant);
+        self.actions.extend(looks.into_iter().map(Action::Look));
+        self.resizes_left = RESIZES_MAX;
+        for tenant in self.tenants() {
+            self.look_after(tenant, now);
+        }
+    }
+
+    fn look_after(&mut self, tenant: TenantId, now: Now) {
+        let Some(lane) = self.lanes.get(&tenant) else {
+            return;
+        };
+        if lane.buffer.stuck_for(now.instant) > STUCK_MAX {
+            warn!(%tenant, "nothing could be settled for {} s; giving the messages back", STUCK_MAX.as_secs());
+            let until = now.instant + PARKED;
+            self.on(tenant, Event::Park { until }, now);
+        } else if lane.is_long_unwritable()
+            && lane.buffer.unsettled() > HELD
+            && lane.consumer.state() == State::Running
+        {
+            // It consumes again at once, and holds little until it can be written.
+            self.on(tenant, Event::Park { until: now.instant }, now);
+        } else {
+            self.resize(tenant, now);
+        }
+    }
+
+    /// Asks for the consumers that there is room for. Only while there is a channel.
+    pub(super) fn admit(&mut self, now: Now) {
+        let room = self.terms.budget.room(self.traffic);
+        while let Some(tenant) = self.admission.next(self.acks.open(), room) {
+            self.on(tenant, Event::Admitted, now);
+        }
+    }
+
+    /// A lane's consumer is registered.
+    pub(super) fn subscribed(&mut self, tenant: TenantId, now: Now) {
+        if let Some(lane) = self.lanes.get_mut(&tenant) {
+            self.admission.answered(lane.consumer.prefetch());
+            lane.silence.begin(now.instant);
+            if lane.consumer.registered() {
+                info!(%tenant, "the queue can be consumed again");
             }
         }
+        self.on(tenant, Event::Subscribed, now);
+    }
+
+    /// A lane's consumer could not be registered.
+    pub(super) fn unavailable(&mut self, tenant: TenantId, why: &str, now: Now) {
+        if let Some(lane) = self.lanes.get(&tenant) {
+            self.admission.answered(lane.consumer.prefetch());
+        }
+        if let Some(retry_at) = self.consumer_failed(tenant, why, now) {
+            self.on(tenant, Event::Unavailable { retry_at }, now);
+        }
+    }
+
+    /// A lane's consumer is gone.
+    pub(super) fn ended(&mut self, tenant: TenantId, now: Now) {
+        let Some(lane) = self.lanes.get(&tenant) else {
+            return;
+        };
+        let retry_at = match lane.consumer.state() {
+            State::Running => self.consumer_failed(
+                tenant,
+                "the broker ended the consumer, as it does when the queue is deleted",
+                now,
+            ),
+            _ => Some(now.instant),
+        };
+        if let Some(retry_at) = retry_at {
+            self.on(tenant, Event::Ended { retry_at }, now);
+        }
+    }
+
+    fn consumer_failed(&mut self, tenant: TenantId, why: &str, now: Now) -> Option<Instant> {
+        let lane = self.lanes.get_mut(&tenant)?;
+        let (retry_at, new) = lane.consumer.failed(why, now);
+        if new {
+            warn!(%tenant, why, "the queue cannot be consumed; trying on");
+        }
+        Some(retry_at)
+    }
+
+    /// Messages came.
+    pub(super) fn delivered(&mut self, tenant: TenantId, deliveries: Vec<Delivery>, now: Now) {
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            // A lane outlives its consumer, so this cannot be; they would be lost to the queue all the same.
+            for delivery in deliveries {
+                self.acks.came(delivery.tag);
+                self.actions.push(self.acks.give_back(delivery.tag));
+            }
+            return;
+        };
+        lane.silence.broken(now.instant);
+        let mut too_large = None;
+        for delivery in deliveries {
+            self.acks.came(delivery.tag);
+            if let Some(Verdict::Deferred { bytes }) = delivery.verdict {
+                too_large = Some(bytes);
+                lane.buffer.came_bodiless(delivery.tag, bytes, now.instant);
+                continue;
+            }
+            let bytes = delivery.body.len();
+            self.traffic.came(bytes);
+            lane.buffer.came(bytes, now.instant);
+            match delivery.decode(tenant, self.terms.message_bytes_max, now.time) {
+                Ok(message) => lane.buffer.push(message),
+                Err(letter) => lane.outbox.push(letter),
+            }
+        }
+        match too_large {
+            Some(bytes) => self.no_room(tenant, bytes, now),
+            None => {
+                lane.room.end();
+                self.pursue(tenant, now);
+            }
+        }
+    }
+
+    /// A message of a lane came without its body. It goes back once nothing comes any more, and comes again later.
+    fn no_room(&mut self, tenant: TenantId, bytes: u64, now: Now) {
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return;
+        };
+        if !lane.room.holds(now.instant) {
+            let why = format!(
+                "a message of {bytes} bytes waits until there is room for it within ingest.prefetch_bytes; those that are \
+                 larger than that are taken one after the other"
+            );
+            lane.room.fail(&why, now);
+        }
+        let until = lane.room.until().unwrap_or(now.instant);
+        self.on(tenant, Event::Park { until }, now);
+    }
+
+    /// So many messages wait in a lane's queue.
+    pub(super) fn looked(&mut self, tenant: TenantId, waiting: u32, now: Now) {
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return;
+        };
+        if !lane.is_silent() || lane.silence.long_at() > now.instant {
+            return;
+        }
+        let silent = lane.silence.length(now.instant);
+        let restart_at = match lane.silence.looked(waiting, now) {
+            Remedy::Wait => None,
+            Remedy::RestartLane => Some(now.instant),
+            // Only where it costs nobody a redelivery: one tenant's queue may be to blame.
+            Remedy::RestartMore { .. } if self.acks.open() == 0 => {
+                let why = format!("{waiting} messages wait for tenant {tenant} and none is delivered");
+                self.actions.extend([Action::Restarted, Action::GiveUp(why)]);
+                None
+            }
+            Remedy::RestartMore { at } => Some(at),
+        };
+        if let Some(until) = restart_at {
+            warn!(%tenant, waiting, ?silent, "messages wait and none is delivered; restarting the lane");
+            self.actions.push(Action::Restarted);
+            self.on(tenant, Event::Park { until }, now);
+        } else {
+            self.pursue(tenant, now);
+        }
+    }
+
+    /// Fills a commit, if there is something to store. Only while none is under way.
+    pub(super) fn next_commit(&mut self, now: Now) -> Option<Commit> {
+        let portions = self
+            .filling
+            .fill(&mut self.lanes, &self.terms.limits, now.instant);
+        for portion in &portions {
+            self.tell(portion.tenant);
+            // One that used up all it was given has more to come, and gets it at once.
+            self.resize(portion.tenant, now);
+        }
+        (!portions.is_empty()).then_some(Commit {
+            generation: self.generation,
+            portions,
+        })
+    }
+
+    /// Fills a commit with what a lane under suspicion has, if any has. Only while none such is under way.
+    pub(super) fn next_apart(&mut self, now: Now) -> Option<Commit> {
+        let portion = self
+            .apart
+            .fill(&mut self.lanes, &self.terms.limits, now.instant)?;
+        self.tell(portion.tenant);
+        Some(Commit {
+            generation: self.generation,
+            portions: vec![portion],
+        })
+    }
+
+    /// What became of a commit.
+    pub(super) fn settled(&mut self, outcome: Outcome, now: Now) {
+        let current = outcome.generation == self.generation;
+        // Of an earlier life of the channel: what is stored comes again, and is passed over then.
+        let settled = if current { outcome.settled } else { Vec::new() };
+        let rows = settled.iter().map(|settled| settled.stored.len()).sum();
+        self.filling
+            .settled(rows, settled.len(), outcome.outage.as_deref(), now);
+        for settled in settled {
+            self.settled_lane(settled, Duration::ZERO, now);
+        }
+        self.actions.extend(self.acks.advance());
+    }
+
+    /// What became of a commit of a lane under suspicion.
+    pub(super) fn settled_apart(&mut self, outcome: Outcome, now: Now) {
+        self.apart.settled(outcome.outage.as_deref(), now);
+        if outcome.generation == self.generation {
+            for settled in outcome.settled {
+                self.settled_lane(settled, outcome.took, now);
+            }
+            self.actions.extend(self.acks.advance());
+        }
+    }
+
+    fn settled_lane(&mut self, settled: Settled, took: Duration, now: Now) {
+        let tenant = settled.tenant;
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return;
+        };
+        lane.buffer.committed();
+        lane.buffer.settle(settled.stored.len(), now.instant);
+        lane.buffer.put_back(settled.back);
+        let stored = !settled.stored.is_empty();
+        if stored {
+            lane.counter.reset();
+            if lane.trust.stored(took, now) {
+                info!(%tenant, "the tenant's table can be written again");
+            }
+        }
+        for (message, why) in settled.refused {
+            if stored || lane.trust.refused(message.id) {
+                let letter = message.refused(why, &self.terms.retry, now.time);
+                lane.outbox.push(Box::new(letter));
+            } else {
+                if lane.trust.refuses_all(&why, now) {
+                    warn!(%tenant, why, "the tenant's table refuses everything; holding the tenant");
+                }
+                // Behind the others, of which one may be better.
+                lane.buffer.push(message);
+            }
+        }
+        match settled.hold {
+            Some(Hold::Busy) => {
+                lane.counter.fail(now.instant, now.random);
+            }
+            Some(Hold::Unwritable(why)) => {
+                if lane.trust.blame(&why, now) {
+                    warn!(%tenant, why, "the tenant's table cannot be written; holding the tenant");
+                }
+            }
+            Some(Hold::Suspected) => lane.trust.doubt(now.instant),
+            Some(Hold::Unfinished) | None => {}
+        }
+        for message in settled.stored {
+            self.acks.settle(message.tag);
+        }
+        self.give_back_if_draining(tenant, now);
+        self.pursue(tenant, now);
+    }
+
+    /// Whether a letter was published.
+    pub(super) fn published(
+        &mut self,
+        tenant: TenantId,
+        letter: Box<Letter>,
+        result: Result<(), impl std::fmt::Display>,
+        now: Now,
+    ) {
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return;
+        };
+        match result {
+            Ok(()) => {
+                if lane.outbox.published() {
+                    info!(%tenant, "what failed can be published again");
+                }
+                lane.buffer.settle(1, now.instant);
+                self.acks.settle(letter.tag);
+                self.actions.extend(self.acks.advance());
+            }
+            Err(error) => {
+                let why = error.to_string();
+                if lane.outbox.failed(letter, &why, now) {
+                    warn!(%tenant, why, "what failed cannot be published; holding it");
+                }
+                self.give_back_if_draining(tenant, now);
+            }
+        }
+        self.pursue(tenant, now);
     }
 
     /// Gives a lane an event and does what follows from it.
-    pub(super) fn on(&mut self, tenant: TenantId, event: Event, now: Now) {
+    fn on(&mut self, tenant: TenantId, event: Event, now: Now) {
         let count = self.lanes.len();
         let Some(lane) = self.lanes.get_mut(&tenant) else {
             return;
         };
-        let (state, step) = lane.state.on(event);
-        lane.enter(state);
-        match step {
+        match lane.consumer.on(event) {
             Step::Stay => {}
+            Step::Queue => self.admission.join(tenant),
             Step::Subscribe => {
-                lane.traffic.expect(self.traffic);
-                lane.prefetch = self.budget.prefetch(count, lane.traffic, lane.long_held());
-                self.line.asked(lane.prefetch);
-                self.actions.push(Action::Subscribe(tenant, lane.prefetch));
+                let prefetch = lane.wants(&self.terms.budget, count);
+                lane.consumer.asked(prefetch);
+                self.admission.asked(prefetch);
+                let wary = lane.consumer.is_wary();
+                self.actions.push(Action::Subscribe {
+                    tenant,
+                    prefetch,
+                    wary,
+                });
             }
             Step::Cancel => self.actions.push(Action::Cancel(tenant)),
             Step::GiveBack => self.give_back_idle(tenant, now),
         }
-        self.look_at(tenant, now);
+        self.pursue(tenant, now);
+    }
+
+    /// Replaces a lane's consumer if it is worth having another prefetch.
+    fn resize(&mut self, tenant: TenantId, now: Now) {
+        let count = self.lanes.len();
+        let Some(lane) = self.lanes.get(&tenant) else {
+            return;
+        };
+        if lane.wants_another(&self.terms.budget, count) && (self.resizes_left > 0 || lane.has_become_known())
+        {
+            self.resizes_left = self.resizes_left.saturating_sub(1);
+            self.on(tenant, Event::Resize, now);
+        }
+    }
+
+    /// What a lane that ends has left over. Its consumer is gone; where it is not, its end gives back what is there then.
+    fn give_back_if_draining(&mut self, tenant: TenantId, now: Now) {
+        let lane = self.lanes.get(&tenant);
+        if lane.is_some_and(|lane| lane.consumer.state() == State::Draining) {
+            self.give_back_idle(tenant, now);
+        }
     }
 
     /// Gives back everything of a lane that nobody works on.
-    pub(super) fn give_back_idle(&mut self, tenant: TenantId, now: Now) {
+    fn give_back_idle(&mut self, tenant: TenantId, now: Now) {
         let Some(lane) = self.lanes.get_mut(&tenant) else {
             return;
         };
-        let tags = lane.take_idle();
-        lane.settle(tags.len(), now.instant);
-        for tag in tags {
-            self.give_back(tag);
+        for tag in lane.take_idle(now.instant) {
+            self.actions.push(self.acks.give_back(tag));
         }
-        self.advance();
+        self.actions.extend(self.acks.advance());
     }
 
-    pub(super) fn give_back(&mut self, tag: u64) {
-        self.watermark.give_back(tag);
-        self.act(Action::GiveBack(tag));
-    }
-
-    pub(super) fn wake_at(&mut self, at: Instant, tenant: TenantId) {
-        self.timers.insert((at, tenant));
-    }
-
-    /// Starts what a lane can start: a run, letters, its end. And tells what it does.
-    pub(super) fn look_at(&mut self, tenant: TenantId, now: Now) {
+    /// Starts what a lane can start: to wait for a consumer, a run, letters, its end. Tells what it does, and notes when
+    /// it is due next.
+    fn pursue(&mut self, tenant: TenantId, now: Now) {
         let Some(lane) = self.lanes.get_mut(&tenant) else {
             return;
         };
-        if lane.drained() {
-            let revision = lane.withdrawn.max(lane.revision);
+        if lane.is_drained() {
+            let stopped = lane.stopped();
+            info!(%tenant, revision = stopped.revision, "lane stopped");
             self.lanes.remove(&tenant);
-            self.act(Action::Tell(tenant, stopped(revision)));
-            info!(%tenant, revision, "lane stopped");
+            self.agenda.set(tenant, None);
+            self.admission.grows(tenant, false);
+            self.actions.push(Action::Tell(tenant, stopped));
             return;
         }
-        if !lane.queued && lane.ready(now.instant) {
-            lane.queued = true;
-            self.ready.push_back(tenant);
+        if lane.consumer.is_due(now.instant) && lane.consumer.on(Event::Due) == Step::Queue {
+            self.admission.join(tenant);
         }
-        if lane.state.works() && !lane.unpublished.holds(now.instant) {
-            let room = PUBLISHING_MAX
-                .saturating_sub(lane.publishing)
-                .min(lane.letters.len());
-            for letter in lane.letters.drain(..room) {
-                lane.publishing += 1;
-                self.actions.push(Action::Publish(tenant, letter));
+        if lane.is_ready(now.instant) {
+            match lane.trust.is_suspect() {
+                true => self.apart.join(tenant),
+                false => self.filling.join(tenant),
             }
         }
+        if lane.consumer.state().works() {
+            let letters = lane.outbox.take(now.instant);
+            self.actions
+                .extend(letters.into_iter().map(|letter| Action::Publish(tenant, letter)));
+        }
+        self.admission.grows(tenant, lane.grows());
+        self.agenda.set(tenant, lane.due(now.instant));
         self.tell(tenant);
     }
 
-    pub(super) fn tell(&mut self, tenant: TenantId) {
-        let Some(lane) = self.lanes.get_mut(&tenant) else {
-            return;
-        };
-        let observed = lane.observed();
-        if lane.told.replace(observed) != Some(observed) {
-            self.actions.push(Action::Tell(tenant, observed));
-        }
+    fn tell(&mut self, tenant: TenantId) {
+        let news = self.lanes.get_mut(&tenant).and_then(Lane::news);
+        self.actions
+            .extend(news.map(|observed| Action::Tell(tenant, observed)));
     }
-}
 
-fn stopped(revision: i64) -> Observed {
-    Observed {
-        revision,
-        state: Standing::Stopped,
-        workers: 0,
-        busy: 0,
-        held: 0,
+    fn tenants(&self) -> Vec<TenantId> {
+        self.lanes.keys().copied().collect()
     }
 }

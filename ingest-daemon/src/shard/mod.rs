@@ -1,22 +1,25 @@
-//! A shard: one AMQP channel with many lanes on it, and one committer. One task owns all of it, so nothing is locked
-//! and nothing is sent around per message.
+//! A shard: one AMQP channel with many lanes on it, a committer that they share, and one for those under suspicion. One
+//! task owns all of it, so nothing is locked and nothing is sent around per message.
 //!
-//! [`lanes`] decides, purely (with [`consuming`], [`storing`], [`admission`] and [`acks`]); [`task`] does what it says.
+//! [`lanes`] decides, purely: it tells what happens to the lane that it concerns and to the parts that all lanes share,
+//! and answers with [`Action`]s. The parts own what they decide by: [`admission`] of consumers, [`filling`] of commits,
+//! [`acks`], the [`watch`] over lanes that get nothing, and the [`agenda`] of what is due. [`task`] does what they say.
 
 mod acks;
 mod admission;
-mod consuming;
+mod agenda;
+mod filling;
 mod lanes;
-mod liveness;
-mod storing;
 mod task;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use common::id::TenantId;
 use tokio::sync::mpsc;
 
-pub(crate) use self::task::{Options, Shard};
+pub(crate) use self::task::{Committers, Options, Shard};
+use crate::{delivery::Letter, lane::Observed, settle::Ack};
 
 /// Commands under way to a shard. It takes them between two events, so few ever wait.
 const COMMANDS_MAX: usize = 256;
@@ -40,6 +43,36 @@ pub(crate) enum Command {
         /// The withdrawal's revision.
         revision: i64,
     },
+}
+
+/// Something to be done.
+#[derive(Debug)]
+enum Action {
+    /// Ask for a consumer.
+    Subscribe {
+        /// Of whose queue.
+        tenant: TenantId,
+        /// How many messages it may hold.
+        prefetch: u16,
+        /// Whether it is to be tried on a channel of its own first.
+        wary: bool,
+    },
+    /// Ask for a consumer to be cancelled.
+    Cancel(TenantId),
+    /// Acknowledge.
+    Ack(Ack),
+    /// Give a delivery back.
+    GiveBack(u64),
+    /// Publish what failed.
+    Publish(TenantId, Box<Letter>),
+    /// Tell what a lane does.
+    Tell(TenantId, Observed),
+    /// Look how many messages wait in a lane's queue.
+    Look(TenantId),
+    /// Count that a lane was restarted.
+    Restarted,
+    /// Give the channel up.
+    GiveUp(String),
 }
 
 /// The way to a shard. Dropping all of them stops its lanes and then the shard.

@@ -3,7 +3,7 @@
 use std::{
     pin::pin,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use common::{broker::Broker, id::TenantId};
@@ -15,14 +15,16 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{
-    Command,
-    lanes::{Action, Lanes, Now},
+    Action, Command,
+    lanes::{Lanes, Terms},
 };
 use crate::{
-    broker::{Event, PublishError, Publisher, Wire},
+    broker::{Event, Loss, PublishError, Publisher, Wire},
+    clock::Now,
     commit,
     delivery::{Destination, Letter},
-    lane::{Board, Budget},
+    flow::{Budget, Limits},
+    lane::Board,
     metrics::Instruments,
     retry::Policy,
 };
@@ -46,7 +48,7 @@ pub(crate) struct Options {
     /// The daemon's id, for consumer tags.
     pub(crate) daemon: String,
     /// What bounds a commit.
-    pub(crate) limits: commit::Limits,
+    pub(crate) limits: Limits,
     /// What its lanes may hold together.
     pub(crate) budget: Budget,
     /// The largest body.
@@ -63,12 +65,21 @@ pub(crate) struct Options {
     pub(crate) instruments: Instruments,
 }
 
+/// What stores a shard's messages.
+#[derive(Debug)]
+pub(crate) struct Committers {
+    /// Those of many tenants together.
+    pub(crate) shared: commit::Handle,
+    /// Those of lanes under suspicion.
+    pub(crate) apart: commit::Handle,
+}
+
 /// A shard that runs.
 #[derive(Debug)]
 pub(crate) struct Shard {
     options: Options,
     lanes: Lanes,
-    committer: commit::Handle,
+    committers: Committers,
     commands: mpsc::Receiver<Command>,
     stopping: bool,
 }
@@ -77,21 +88,17 @@ pub(crate) struct Shard {
 type Publishing = FuturesUnordered<BoxFuture<'static, (TenantId, Box<Letter>, Result<(), PublishError>)>>;
 
 impl Shard {
-    pub(crate) fn new(
-        options: Options,
-        committer: commit::Handle,
-        commands: mpsc::Receiver<Command>,
-    ) -> Self {
-        let lanes = Lanes::new(
-            options.limits.clone(),
-            options.budget,
-            options.message_bytes_max,
-            options.retry.clone(),
-        );
+    pub(crate) fn new(options: Options, committers: Committers, commands: mpsc::Receiver<Command>) -> Self {
+        let lanes = Lanes::new(Terms {
+            limits: options.limits.clone(),
+            budget: options.budget,
+            message_bytes_max: options.message_bytes_max,
+            retry: options.retry.clone(),
+        });
         Self {
             options,
             lanes,
-            committer,
+            committers,
             commands,
             stopping: false,
         }
@@ -103,9 +110,9 @@ impl Shard {
             let lost = self.serve(&mut wire).await;
             match lost {
                 None => wire.close().await,
-                Some(why) => {
+                Some(Loss { why, blamed }) => {
                     warn!(why, "a shard lost its channel; starting its lanes again");
-                    self.lanes.lost(now());
+                    self.lanes.lost(&blamed, &why, Now::read());
                     // It may still be there, and with it deliveries that nobody will acknowledge. The lanes need not
                     // wait for its end.
                     tokio::spawn(wire.close());
@@ -143,17 +150,18 @@ impl Shard {
             tokio::select! {
                 wire = &mut opening => return Some(wire),
                 command = self.commands.recv(), if !self.stopping => self.command(command),
-                outcome = self.committer.outcome() => self.lanes.settled(outcome, now()),
+                outcome = self.committers.shared.outcome() => self.lanes.settled(outcome, Now::read()),
+                outcome = self.committers.apart.outcome() => self.lanes.settled_apart(outcome, Now::read()),
             }
         }
     }
 
     /// Runs the lanes on a channel, and answers why that is lost; nothing if the shard is done.
-    async fn serve(&mut self, wire: &mut Wire) -> Option<String> {
+    async fn serve(&mut self, wire: &mut Wire) -> Option<Loss> {
         let mut publishing = Publishing::new();
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.lanes.due(now());
+        self.lanes.due(Now::read());
         loop {
             let waiting = std::iter::from_fn(|| wire.next().now_or_never()).take(EVENTS_MAX);
             for event in waiting {
@@ -161,15 +169,20 @@ impl Shard {
                     return Some(lost);
                 }
             }
-            if !self.committer.busy()
-                && let Some(commit) = self.lanes.next_commit(now())
+            if !self.committers.shared.busy()
+                && let Some(commit) = self.lanes.next_commit(Now::read())
             {
-                self.committer.start(commit);
+                self.committers.shared.start(commit);
             }
-            self.lanes.admit(now());
+            if !self.committers.apart.busy()
+                && let Some(commit) = self.lanes.next_apart(Now::read())
+            {
+                self.committers.apart.start(commit);
+            }
+            self.lanes.admit(Now::read());
             for action in self.lanes.take_actions() {
-                if let Some(why) = self.perform(action, wire, &mut publishing) {
-                    return Some(why);
+                if let Some(loss) = self.perform(action, wire, &mut publishing) {
+                    return Some(loss);
                 }
             }
             if self.done() {
@@ -177,7 +190,7 @@ impl Shard {
             }
             let due = self.lanes.next_due(Instant::now());
             let due = due.unwrap_or_else(|| Instant::now() + IDLE);
-            let storing = self.committer.busy() || self.lanes.gathers(Instant::now());
+            let storing = self.committers.shared.busy() || self.lanes.gathers(Instant::now());
             tokio::select! {
                 event = wire.next(), if !storing => {
                     if let Err(lost) = self.event(event) {
@@ -185,7 +198,8 @@ impl Shard {
                     }
                 }
                 () = sleep(LOOK), if storing => {}
-                outcome = self.committer.outcome() => self.lanes.settled(outcome, now()),
+                outcome = self.committers.shared.outcome() => self.lanes.settled(outcome, Now::read()),
+                outcome = self.committers.apart.outcome() => self.lanes.settled_apart(outcome, Now::read()),
                 Some((tenant, letter, result)) = publishing.next() => {
                     if result.is_ok() {
                         match letter.to {
@@ -194,27 +208,27 @@ impl Shard {
                         }
                         log(tenant, &letter);
                     }
-                    self.lanes.published(tenant, letter, result, now());
+                    self.lanes.published(tenant, letter, result, Now::read());
                 }
                 command = self.commands.recv(), if !self.stopping => self.command(command),
-                () = sleep_until(due.into()) => self.lanes.due(now()),
-                _ = tick.tick() => self.lanes.tick(now()),
+                () = sleep_until(due.into()) => self.lanes.due(Now::read()),
+                _ = tick.tick() => self.lanes.tick(Now::read()),
             }
         }
     }
 
     /// Fails with the reason when the channel is lost.
-    fn event(&mut self, event: Event) -> Result<(), String> {
+    fn event(&mut self, event: Event) -> Result<(), Loss> {
         match event {
-            Event::Delivered(tenant, deliveries) => self.lanes.delivered(tenant, deliveries, now()),
+            Event::Delivered(tenant, deliveries) => self.lanes.delivered(tenant, deliveries, Now::read()),
             Event::Subscribed(tenant) => {
                 info!(%tenant, "lane consumes");
-                self.lanes.subscribed(tenant, now());
+                self.lanes.subscribed(tenant, Now::read());
             }
-            Event::Unavailable(tenant, error) => self.lanes.unavailable(tenant, &error.to_string(), now()),
-            Event::Waiting(tenant, waiting) => self.lanes.looked(tenant, waiting, now()),
-            Event::Ended(tenant) => self.lanes.ended(tenant, now()),
-            Event::Lost(why) => return Err(why),
+            Event::Unavailable(tenant, why) => self.lanes.unavailable(tenant, &why, Now::read()),
+            Event::Waiting(tenant, waiting) => self.lanes.looked(tenant, waiting, Now::read()),
+            Event::Ended(tenant) => self.lanes.ended(tenant, Now::read()),
+            Event::Lost(loss) => return Err(loss),
         }
         Ok(())
     }
@@ -225,25 +239,29 @@ impl Shard {
                 tenant,
                 workers,
                 revision,
-            }) => self.lanes.run(tenant, workers as usize, revision, now()),
-            Some(Command::Stop { tenant, revision }) => self.lanes.stop(tenant, revision, now()),
+            }) => self.lanes.run(tenant, workers as usize, revision, Now::read()),
+            Some(Command::Stop { tenant, revision }) => self.lanes.stop(tenant, revision, Now::read()),
             None => {
                 self.stopping = true;
-                self.lanes.stop_all(now());
+                self.lanes.stop_all(Now::read());
             }
         }
     }
 
-    /// Answers why the channel is to be given up, if it is.
-    fn perform(&self, action: Action, wire: &mut Wire, publishing: &mut Publishing) -> Option<String> {
+    /// Answers a loss when the channel is to be given up.
+    fn perform(&self, action: Action, wire: &mut Wire, publishing: &mut Publishing) -> Option<Loss> {
         match action {
-            Action::Subscribe(tenant, prefetch) => wire.subscribe(tenant, prefetch),
+            Action::Subscribe {
+                tenant,
+                prefetch,
+                wary,
+            } => wire.subscribe(tenant, prefetch, wary),
             Action::Cancel(tenant) => wire.cancel(tenant),
             Action::Ack(ack) => wire.ack(ack),
             Action::GiveBack(tag) => wire.give_back(tag),
             Action::Look(tenant) => wire.look(tenant),
             Action::Restarted => self.options.instruments.restarted(),
-            Action::GiveUp(why) => return Some(why),
+            Action::GiveUp(why) => return Some(Loss::nobodys(&why)),
             Action::Tell(tenant, observed) => self.options.board.set(tenant, observed),
             Action::Publish(tenant, letter) => {
                 let publisher = Arc::clone(&self.options.publisher);
@@ -257,14 +275,6 @@ impl Shard {
             }
         }
         None
-    }
-}
-
-fn now() -> Now {
-    Now {
-        instant: Instant::now(),
-        time: SystemTime::now(),
-        random: rand::random(),
     }
 }
 

@@ -1,41 +1,42 @@
 //! Many lanes that want a consumer at once.
 
+use std::time::Duration;
+
 use super::house::{House, settled, tenant};
-use crate::{commit::Limits, lane::Budget};
+use crate::flow::{Budget, Limits};
 
 /// Lanes enough for each to have the least prefetch there is, 20.
 const LANES: usize = 500;
 
-/// Lanes that have just been assigned, with bounds as in a real daemon.
-fn crowd() -> House {
-    let mut house = House::new();
-    house.lanes.budget = Budget {
+/// Lanes that have just been assigned, with bounds as in a real daemon, but for the bytes.
+fn crowd(bytes: usize) -> House {
+    let budget = Budget {
         messages: 64_000,
-        bytes: 64 << 20,
+        bytes,
         lane_messages: 4_000,
     };
-    house.lanes.limits = Limits {
+    let limits = Limits {
         run_rows: 250,
         rows: 1_000,
         rows_spread: 4_000,
         bytes: 1 << 20,
         tenants: 250,
     };
+    let mut house = House::with(limits, budget);
     for n in 0..LANES {
         house.lanes.run(tenant(n), 3, 1, house.now());
     }
-    house.lanes.due(house.now());
     house.perform();
     house
 }
 
-/// The broker answers, and delivers to every new consumer as many messages as it may hold.
+/// The broker answers, and delivers to every new consumer as many messages as it may hold beside what its lane has.
 fn answer_and_deliver(house: &mut House, body: &str) -> usize {
     let before = house.consumers.clone();
     house.answer();
     let new: Vec<_> = house.consumers.difference(&before).copied().collect();
     for tenant in &new {
-        let prefetch = house.lanes.lanes[tenant].prefetch;
+        let prefetch = house.prefetch[tenant];
         house.deliver(tenant.0.as_u128() as usize, &vec![body; usize::from(prefetch)]);
     }
     new.len()
@@ -43,7 +44,7 @@ fn answer_and_deliver(house: &mut House, body: &str) -> usize {
 
 #[test]
 fn empty_queues_are_all_consumed_within_a_few_round_trips() {
-    let mut house = crowd();
+    let mut house = crowd(64 << 20);
     let mut round_trips = 0;
     while !house.asked.is_empty() {
         house.answer();
@@ -55,26 +56,34 @@ fn empty_queues_are_all_consumed_within_a_few_round_trips() {
 
 #[test]
 fn full_queues_are_consumed_as_those_before_them_are_stored() {
-    let mut house = crowd();
-    let (mut stored, mut most) = (0, 0);
+    let mut house = crowd(64 << 20);
+    let mut most = 0;
     for _ in 0..10_000 {
         while answer_and_deliver(&mut house, "1") > 0 {}
         most = most.max(house.unacked.len());
         let Some(commit) = house.commit() else {
             break;
         };
-        stored += commit.portions.iter().map(|p| p.messages.len()).sum::<usize>();
         house.settle(commit, settled, false);
-        house.lanes.gathering_until = None;
+        house.pass(Duration::from_millis(40));
     }
-    assert_eq!((stored, house.consumers.len()), (LANES * 20, LANES));
+    assert_eq!(house.consumers.len(), LANES);
     // The room, and what was on its way when the last were admitted.
-    assert!((2_000..=4_000).contains(&most), "{most}");
+    assert!(most <= 4_000, "{most}");
+}
+
+#[test]
+fn lanes_whose_messages_are_not_known_get_two_and_room_is_kept_for_what_they_will_hold() {
+    let mut house = crowd(64 << 20);
+    while answer_and_deliver(&mut house, "1") > 0 {}
+    assert!(house.prefetch.values().all(|prefetch| *prefetch == 2));
+    let admitted = house.consumers.len();
+    assert!((50..200).contains(&admitted), "{admitted}");
 }
 
 #[test]
 fn nobody_waits_for_neighbours_that_are_never_done() {
-    let mut house = crowd();
+    let mut house = crowd(64 << 20);
     while answer_and_deliver(&mut house, "1") > 0 {}
     let admitted = house.consumers.len();
     assert!(admitted < LANES / 2, "{admitted}");
@@ -91,18 +100,17 @@ fn nobody_waits_for_neighbours_that_are_never_done() {
 
 #[test]
 fn large_messages_leave_room_for_fewer() {
-    let mut house = crowd();
-    house.lanes.budget.bytes = 16 << 20;
+    let mut house = crowd(4 << 20);
     let large = "1".repeat(64 << 10);
     while answer_and_deliver(&mut house, &large) > 0 {}
     let bytes = house.unacked.len() * large.len();
     // The room, and what was on its way when the last were admitted; all of them would be ten times as much.
-    assert!((16 << 20..=32 << 20).contains(&bytes), "{bytes}");
+    assert!((128 << 10..=10 << 20).contains(&bytes), "{bytes}");
 }
 
 #[test]
 fn a_lane_that_is_stopped_while_it_waits_never_consumes() {
-    let mut house = crowd();
+    let mut house = crowd(64 << 20);
     house.lanes.stop(tenant(LANES - 1), 2, house.now());
     house.perform();
     while !house.asked.is_empty() {
@@ -114,13 +122,11 @@ fn a_lane_that_is_stopped_while_it_waits_never_consumes() {
 
 #[test]
 fn a_lost_channel_lets_everybody_wait_anew() {
-    let mut house = crowd();
+    let mut house = crowd(64 << 20);
     while answer_and_deliver(&mut house, "1") > 0 {}
-    house.lanes.lost(house.now());
-    house.perform();
+    house.lanes.lost(&[], "gone", house.now());
     house.consumers.clear();
     house.asked.clear();
-    house.lanes.due(house.now());
     house.perform();
     assert!((1..10).contains(&house.asked.len()), "{}", house.asked.len());
     while !house.asked.is_empty() {

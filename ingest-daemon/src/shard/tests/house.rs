@@ -1,7 +1,7 @@
 //! The lanes of a shard with a broker that keeps books.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
@@ -10,14 +10,19 @@ use uuid::Uuid;
 
 use crate::{
     broker::Envelope,
-    commit::{Commit, Hold, Limits, Outcome, Portion, Settled},
+    clock::Now,
+    commit::{Commit, Hold, Outcome, Portion, Settled},
     delivery::{Delivery, Letter},
-    lane::{Budget, Observed},
+    flow::{Budget, Limits},
+    lane::Observed,
     retry::Policy,
-    shard::lanes::{Action, Lanes, Now},
+    shard::{
+        Action,
+        lanes::{Lanes, Terms},
+    },
 };
 
-const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     run_rows: 4,
     rows: 16,
     rows_spread: 64,
@@ -36,6 +41,10 @@ pub(super) struct House {
     pub(super) back: BTreeSet<u64>,
     pub(super) consumers: BTreeSet<TenantId>,
     pub(super) asked: Vec<TenantId>,
+    /// What each one's consumer may hold.
+    pub(super) prefetch: BTreeMap<TenantId, u16>,
+    /// Whose consumers are to be tried apart.
+    pub(super) wary: BTreeSet<TenantId>,
     pub(super) letters: Vec<(TenantId, Box<Letter>)>,
     pub(super) told: Vec<(TenantId, Observed)>,
     pub(super) looks: Vec<TenantId>,
@@ -54,8 +63,17 @@ impl House {
             bytes: 1 << 20,
             lane_messages: 1_000,
         };
+        Self::with(LIMITS, budget)
+    }
+
+    pub(super) fn with(limits: Limits, budget: Budget) -> Self {
         Self {
-            lanes: Lanes::new(LIMITS, budget, 100, Policy::new(&[Duration::from_secs(1)])),
+            lanes: Lanes::new(Terms {
+                limits,
+                budget,
+                message_bytes_max: 1 << 20,
+                retry: Policy::new(&[Duration::from_secs(1)]),
+            }),
             start: Instant::now(),
             elapsed: Duration::ZERO,
             last_tag: 0,
@@ -64,6 +82,8 @@ impl House {
             back: BTreeSet::new(),
             consumers: BTreeSet::new(),
             asked: Vec::new(),
+            prefetch: BTreeMap::new(),
+            wary: BTreeSet::new(),
             letters: Vec::new(),
             told: Vec::new(),
             looks: Vec::new(),
@@ -146,15 +166,22 @@ impl House {
         commit
     }
 
+    /// A commit of a lane under suspicion.
+    pub(super) fn commit_apart(&mut self) -> Option<Commit> {
+        let commit = self.lanes.next_apart(self.now());
+        self.perform();
+        commit
+    }
+
     /// The commit's outcome, portion by portion.
     pub(super) fn settle(&mut self, commit: Commit, fate: impl Fn(Portion) -> Settled, outage: bool) {
-        let outcome = Outcome {
-            generation: commit.generation,
-            settled: commit.portions.into_iter().map(fate).collect(),
-            outage: outage.then(|| "gone".to_owned()),
-            took: Duration::ZERO,
-        };
-        self.lanes.settled(outcome, self.now());
+        self.lanes.settled(outcome(commit, fate, outage), self.now());
+        self.perform();
+    }
+
+    /// The same for a lane under suspicion.
+    pub(super) fn settle_apart(&mut self, commit: Commit, fate: impl Fn(Portion) -> Settled) {
+        self.lanes.settled_apart(outcome(commit, fate, false), self.now());
         self.perform();
     }
 
@@ -162,7 +189,16 @@ impl House {
         self.lanes.admit(self.now());
         for action in self.lanes.take_actions() {
             match action {
-                Action::Subscribe(tenant, _) | Action::Cancel(tenant) => self.asked.push(tenant),
+                Action::Subscribe {
+                    tenant,
+                    prefetch,
+                    wary,
+                } => {
+                    self.asked.push(tenant);
+                    self.prefetch.insert(tenant, prefetch);
+                    self.wary.extend(wary.then_some(tenant));
+                }
+                Action::Cancel(tenant) => self.asked.push(tenant),
                 Action::Ack(ack) => {
                     assert!(self.unacked.contains(&ack.tag), "{ack:?} closes the channel");
                     let from = if ack.multiple { 0 } else { ack.tag };
@@ -185,7 +221,16 @@ impl House {
     }
 
     pub(super) fn last_told(&self) -> Observed {
-        self.told.last().unwrap().1
+        self.told.last().unwrap().1.clone()
+    }
+}
+
+fn outcome(commit: Commit, fate: impl Fn(Portion) -> Settled, outage: bool) -> Outcome {
+    Outcome {
+        generation: commit.generation,
+        settled: commit.portions.into_iter().map(fate).collect(),
+        outage: outage.then(|| "gone".to_owned()),
+        took: Duration::ZERO,
     }
 }
 

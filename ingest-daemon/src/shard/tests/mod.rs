@@ -7,11 +7,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use proptest::prelude::*;
 
-use self::house::{House, settled, tenant, untouched};
+use self::house::{House, LIMITS, settled, tenant, untouched};
 use crate::{
-    commit::{Commit, Hold, Limits, Portion, Settled},
+    commit::{Commit, Hold, Portion, Settled},
     delivery::Destination,
-    lane::Standing,
+    flow::{Budget, Limits},
+    lane::{Kind, Standing},
 };
 
 #[test]
@@ -46,12 +47,17 @@ fn a_full_queue_is_stored_in_shorter_runs_while_quiet_tenants_wait_beside_it() {
 
 #[test]
 fn messages_of_many_busy_tenants_gather_for_a_larger_commit() {
-    let mut house = House::new();
-    house.lanes.limits = Limits {
+    let limits = Limits {
         tenants: 250,
         rows: 1_000,
-        ..house.lanes.limits
+        ..LIMITS
     };
+    let budget = Budget {
+        messages: 1_000,
+        bytes: 1 << 20,
+        lane_messages: 1_000,
+    };
+    let mut house = House::with(limits, budget);
     let three = |house: &mut House| (0..100).for_each(|n| house.deliver(n, &["1", "2", "3"]));
     (0..100).for_each(|n| house.running(n, 3));
     three(&mut house);
@@ -124,14 +130,23 @@ fn a_held_tenant_keeps_its_order_and_holds_nobody() {
     house.perform();
     assert_eq!(house.acked, BTreeSet::from([4]));
     house.pass(Duration::from_secs(1));
+    house.deliver(2, &["2"]);
     let commit = house.commit().unwrap();
-    assert_eq!(commit.portions.len(), 1, "its neighbours do not wait with it");
+    assert_eq!(
+        commit.portions[0].tenant,
+        tenant(2),
+        "its neighbours do not wait with it"
+    );
+    let commit = house.commit_apart().unwrap();
+    assert!(house.commit_apart().is_none());
+    house.settle_apart(commit, settled);
+    let commit = house.commit_apart().unwrap();
     let payloads: Vec<_> = commit.portions[0]
         .messages
         .iter()
         .map(|m| m.payload.as_str())
         .collect();
-    assert_eq!(payloads, ["1", "2", "3"]);
+    assert_eq!(payloads, ["2", "3"]);
 }
 
 #[test]
@@ -215,7 +230,7 @@ fn a_lost_channel_forgets_every_delivery_and_consumes_again() {
     house.running(1, 1);
     house.deliver(1, &["1", "2"]);
     let commit = house.commit().unwrap();
-    house.lanes.lost(house.now());
+    house.lanes.lost(&[], "gone", house.now());
     house.consumers.clear();
     house.unacked.clear();
     house.perform();
@@ -277,8 +292,111 @@ fn a_lane_that_gets_nothing_of_what_waits_is_restarted_and_in_the_end_its_channe
             .any(|(_, told)| told.state == Standing::Starting)
     );
     assert_eq!(house.last_told().state, Standing::Running);
-    house.seconds(12, 5);
-    assert!(house.restarts == 2 && house.given_up);
+    house.seconds(13, 5);
+    assert!(house.restarts == 2 && house.given_up, "nobody has anything on it");
+    assert_eq!(house.last_told().problem.unwrap().kind, Kind::Delivery);
+}
+
+#[test]
+fn a_lane_that_gets_nothing_does_not_cost_its_neighbours_their_channel() {
+    let mut house = House::new();
+    house.running(1, 1);
+    house.running(2, 1);
+    house.deliver(2, &["1"]);
+    house.seconds(120, 5);
+    assert!(house.restarts > 2 && !house.given_up, "{}", house.restarts);
+    house.pass(Duration::from_secs(60));
+    house.answer();
+    assert_eq!(house.consumers.len(), 2);
+    house.deliver(1, &["1"]);
+    assert_eq!(house.last_told().problem, None);
+}
+
+#[test]
+fn a_lane_that_the_channel_was_closed_over_is_tried_apart() {
+    let mut house = House::new();
+    house.running(1, 1);
+    house.running(2, 1);
+    house.lanes.lost(&[tenant(1)], "in exclusive use", house.now());
+    house.consumers.clear();
+    house.perform();
+    assert_eq!(house.asked, [tenant(2)]);
+    house.pass(Duration::from_secs(1));
+    assert_eq!(house.wary, BTreeSet::from([tenant(1)]));
+    house.answer();
+    assert_eq!(house.consumers.len(), 2);
+    assert!(house.told.iter().any(|(_, told)| {
+        told.problem
+            .as_ref()
+            .is_some_and(|problem| problem.kind == Kind::Queue)
+    }));
+    assert_eq!(house.last_told().problem, None);
+}
+
+#[test]
+fn a_restart_that_comes_due_while_the_consumer_is_still_being_cancelled_is_not_forgotten() {
+    let mut house = House::new();
+    house.running(1, 1);
+    house.deliver(1, &["1"]);
+    house.pass(Duration::from_secs(601));
+    // Parked for 30 s, but the broker answers the cancelling only after a minute.
+    house.lanes.tick(house.now());
+    house.perform();
+    house.pass(Duration::from_secs(60));
+    house.answer();
+    assert!(house.consumers.is_empty());
+    house.pass(Duration::ZERO);
+    house.answer();
+    assert_eq!(house.consumers.len(), 1);
+}
+
+#[test]
+fn a_table_that_refuses_everything_holds_its_tenant_and_lets_go_of_it_after_one_is_stored() {
+    let mut house = House::new();
+    house.running(1, 8);
+    let refuse = |mut portion: Portion| Settled {
+        refused: portion
+            .messages
+            .drain(..)
+            .map(|message| (message, "broken trigger".into()))
+            .collect(),
+        ..settled(portion)
+    };
+    for _ in 0..10 {
+        house.deliver(1, &["1"; 4]);
+        if let Some(commit) = house.commit() {
+            house.settle(commit, refuse, false);
+        }
+        if let Some(commit) = house.commit_apart() {
+            house.settle_apart(commit, refuse);
+        }
+        house.pass(Duration::from_secs(6));
+    }
+    let mut letters = 0;
+    while let Some((lane, letter)) = house.letters.pop() {
+        letters += 1;
+        house
+            .lanes
+            .published(lane, letter, Ok::<_, &str>(()), house.now());
+        house.perform();
+    }
+    assert_eq!(letters, 20);
+    assert_eq!(house.last_told().problem.unwrap().kind, Kind::Table);
+    for _ in 0..20 {
+        house.pass(Duration::from_secs(6));
+        while let Some(commit) = house.commit_apart().or_else(|| house.commit()) {
+            let apart =
+                commit.portions.iter().all(|portion| portion.tenant == tenant(1)) && !house.told.is_empty();
+            match apart {
+                true => house.settle_apart(commit, settled),
+                false => house.settle(commit, settled, false),
+            }
+        }
+    }
+    house.lanes.tick(house.now());
+    house.perform();
+    assert!(house.unacked.is_empty(), "{:?}", house.unacked);
+    assert_eq!(house.last_told().problem, None);
 }
 
 #[test]

@@ -1,6 +1,123 @@
-//! Where a lane stands with its consumer: one total transition function. Pure.
+//! A lane's consumer: where it stands, by one total transition function, and what it is asked for with. Pure.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use super::trouble::{Kind, Trouble};
+use crate::clock::Now;
+
+/// A queue is missing: being declared again, or about to be withdrawn.
+const TROUBLE_MIN: Duration = Duration::from_millis(100);
+const TROUBLE_MAX: Duration = Duration::from_secs(5);
+
+/// A lane's consumer.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    state: State,
+    /// Whether there is one, or was a moment ago and is being replaced.
+    there: bool,
+    /// How many messages it may hold.
+    prefetch: u16,
+    /// The queue cannot be consumed.
+    trouble: Trouble,
+    /// Whether it is suspected of closing the channel that lanes share.
+    wary: bool,
+}
+
+impl Consumer {
+    /// None, to be asked for now.
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            state: State::Waiting { until: now },
+            there: false,
+            prefetch: 0,
+            trouble: Trouble::none(Kind::Queue, TROUBLE_MIN, TROUBLE_MAX),
+            wary: false,
+        }
+    }
+
+    /// Where it stands.
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether there is one, or was a moment ago and is being replaced.
+    pub(crate) fn is_there(&self) -> bool {
+        self.there
+    }
+
+    /// How many messages it may hold.
+    pub(crate) fn prefetch(&self) -> u16 {
+        self.prefetch
+    }
+
+    /// Whether it is to be tried on a channel of its own before it is registered on the one that lanes share.
+    pub(crate) fn is_wary(&self) -> bool {
+        self.wary
+    }
+
+    /// What is wrong with the queue.
+    pub(crate) fn trouble(&self) -> &Trouble {
+        &self.trouble
+    }
+
+    /// Something happens; answers what is to be done about it.
+    pub(crate) fn on(&mut self, event: Event) -> Step {
+        let (state, step) = self.state.on(event);
+        self.enter(state);
+        step
+    }
+
+    /// It is asked for with this prefetch.
+    pub(crate) fn asked(&mut self, prefetch: u16) {
+        self.prefetch = prefetch;
+    }
+
+    /// It is registered. Answers whether a problem has ended.
+    pub(crate) fn registered(&mut self) -> bool {
+        self.wary = false;
+        self.trouble.end()
+    }
+
+    /// It could not be registered, or the broker has ended it. Answers when to ask again, and whether that is new.
+    pub(crate) fn failed(&mut self, why: &str, now: Now) -> (Instant, bool) {
+        let new = self.trouble.fail(why, now);
+        (self.trouble.until().unwrap_or(now.instant), new)
+    }
+
+    /// The channel was closed over it, or did not answer.
+    pub(crate) fn closed_the_channel(&mut self, why: &str, now: Now) -> bool {
+        self.wary = true;
+        self.trouble.fail(why, now)
+    }
+
+    /// The channel is gone: it waits to ask anew, for a while if it is in trouble.
+    pub(super) fn forget(&mut self, now: Instant) {
+        let until = self.trouble.until().map_or(now, |until| until.max(now));
+        self.enter(State::Waiting { until });
+    }
+
+    /// Whether it has waited long enough to ask.
+    pub(crate) fn is_due(&self, now: Instant) -> bool {
+        self.due().is_some_and(|due| due <= now)
+    }
+
+    /// When something is due that nothing else brings about.
+    pub(super) fn due(&self) -> Option<Instant> {
+        match self.state {
+            State::Waiting { until } => Some(until),
+            _ => None,
+        }
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        match state {
+            State::Running => self.there = true,
+            State::Waiting { .. } | State::Admissible | State::Draining => self.there = false,
+            State::Subscribing { .. } | State::Cancelling(_) => {}
+        }
+    }
+}
 
 /// Where a lane stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +127,8 @@ pub(crate) enum State {
         /// When.
         until: Instant,
     },
+    /// Its time has come to ask for a consumer, and it waits for room.
+    Admissible,
     /// It has asked for a consumer, and still wants one or not.
     Subscribing {
         /// Whether it still wants one.
@@ -46,6 +165,8 @@ pub(crate) enum Event {
     Stop,
     /// The time that it waited for has come.
     Due,
+    /// There is room for it.
+    Admitted,
     /// Its consumer is registered.
     Subscribed,
     /// Its consumer could not be registered.
@@ -72,6 +193,8 @@ pub(crate) enum Event {
 pub(crate) enum Step {
     /// Nothing.
     Stay,
+    /// Wait for room.
+    Queue,
     /// Ask for a consumer.
     Subscribe,
     /// Ask for the consumer to be cancelled.
@@ -83,13 +206,14 @@ pub(crate) enum Step {
 impl State {
     /// The state after `event`, and what is to be done.
     pub(crate) fn on(self, event: Event) -> (Self, Step) {
-        use State::{Cancelling, Draining, Running, Subscribing, Waiting};
+        use State::{Admissible, Cancelling, Draining, Running, Subscribing, Waiting};
         const SUBSCRIBE: (State, Step) = (Subscribing { wanted: true }, Step::Subscribe);
         match (self, event) {
-            (Waiting { .. }, Event::Due) => SUBSCRIBE,
-            (Waiting { .. }, Event::Stop) => (Draining, Step::GiveBack),
-            (Waiting { .. }, Event::Park { until }) => (Waiting { until }, Step::GiveBack),
-            (Waiting { .. }, _) => (self, Step::Stay),
+            (Waiting { .. }, Event::Due) => (Admissible, Step::Queue),
+            (Admissible, Event::Admitted) => SUBSCRIBE,
+            (Waiting { .. } | Admissible, Event::Stop) => (Draining, Step::GiveBack),
+            (Waiting { .. } | Admissible, Event::Park { until }) => (Waiting { until }, Step::GiveBack),
+            (Waiting { .. } | Admissible, _) => (self, Step::Stay),
 
             (Subscribing { .. }, Event::Run) => (Subscribing { wanted: true }, Step::Stay),
             (Subscribing { .. }, Event::Stop) => (Subscribing { wanted: false }, Step::Stay),
@@ -126,7 +250,7 @@ impl State {
     /// Whether workers may take runs.
     pub(crate) fn works(self) -> bool {
         match self {
-            Self::Waiting { .. } | Self::Running | Self::Cancelling(Then::Again) => true,
+            Self::Waiting { .. } | Self::Admissible | Self::Running | Self::Cancelling(Then::Again) => true,
             Self::Subscribing { wanted } => wanted,
             Self::Cancelling(_) | Self::Draining => false,
         }
@@ -143,8 +267,6 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -187,7 +309,9 @@ mod tests {
     fn a_deleted_queue_is_asked_for_again() {
         let (state, _) = State::Running.on(Event::Ended { retry_at: at(1) });
         assert_eq!(state, State::Waiting { until: at(1) });
-        assert_eq!(state.on(Event::Due).1, Step::Subscribe);
+        let (state, step) = state.on(Event::Due);
+        assert_eq!(step, Step::Queue);
+        assert_eq!(state.on(Event::Admitted).1, Step::Subscribe);
     }
 
     /// A broker that does what it is asked for: at most one request is under way, and a consumer ends once.
@@ -201,7 +325,7 @@ mod tests {
     proptest! {
         #[test]
         fn there_is_never_more_than_one_consumer_and_a_stop_is_always_reached(
-            choices in prop::collection::vec(0_u8..8, 0..60)
+            choices in prop::collection::vec(0_u8..9, 0..60)
         ) {
             let mut state = State::Waiting { until: at(0) };
             let mut broker = Broker::default();
@@ -220,6 +344,7 @@ mod tests {
                     5 => Event::Resize,
                     6 => Event::Park { until: at(9) },
                     7 => Event::Due,
+                    8 => Event::Admitted,
                     _ => continue,
                 };
                 let (next, step) = state.on(event);
@@ -233,7 +358,7 @@ mod tests {
                         broker.cancelling = true;
                     }
                     Step::GiveBack => prop_assert!(!broker.consumer && !broker.subscribing),
-                    Step::Stay => {}
+                    Step::Stay | Step::Queue => {}
                 }
                 state = next;
             }

@@ -4,22 +4,12 @@
 //! that makes, the fewer rows each may have: so a tenant's workers are its share of the commit, and a wide tenant
 //! never crowds out a narrow one.
 
+use super::{COMPANY_RUNS, THIN_ROWS, THIN_TENANTS_MIN};
 use crate::config::Ingest;
-
-/// How many times shorter a run is in company. The prefetch follows it, and with that what lies before a quiet
-/// tenant's message on its way here. (Measured: one with 500,000 queued makes the p99 of 50 quiet ones 70 to 90 ms
-/// with full runs, 33 ms with a sixth.)
-const COMPANY: usize = 8;
-
-/// A commit with fewer rows than this for each of its tenants costs PostgreSQL more for the tenants than for the rows,
-/// and the broker likewise.
-const THIN: usize = 12;
-/// Of fewer tenants it costs less than waiting does. (Measured: 50 tenants a commit are stored no faster for it.)
-const THIN_TENANTS_MIN: usize = 100;
 
 /// Whether a commit of so many rows of so many tenants says that the next one had better be larger.
 pub(crate) fn thin(rows: usize, tenants: usize) -> bool {
-    tenants >= THIN_TENANTS_MIN && rows < tenants.saturating_mul(THIN)
+    tenants >= THIN_TENANTS_MIN && rows < tenants.saturating_mul(THIN_ROWS)
 }
 
 /// What bounds a commit.
@@ -64,7 +54,7 @@ impl Limits {
     /// tenants, whose messages may come while it is under way, a run is shorter and so is their wait.
     pub(crate) fn allowance(&self, tenants: usize, workers: usize, company: bool) -> Allowance {
         let run_rows = match company {
-            true => (self.run_rows / COMPANY).max(1),
+            true => (self.run_rows / COMPANY_RUNS).max(1),
             false => self.run_rows,
         };
         // Four full runs are a commit of one tenant; it grows with the tenants, since many small portions cost less

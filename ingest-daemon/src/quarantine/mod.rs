@@ -1,0 +1,190 @@
+//! Whether a tenant's messages are stored together with its neighbours', or apart. Pure.
+//!
+//! A commit holds many tenants' messages, so one whose table is locked, slow or broken could hold up all of them. A lane
+//! that is blamed for a commit that failed is under suspicion: from then on its messages are stored by a committer and
+//! on PostgreSQL connections that only suspects use, one tenant to a commit, with growing pauses. Its neighbours wait
+//! for it once, within the bounds of [`commit`](crate::commit), and never again. It comes back after it has behaved.
+//!
+//! The broker's side needs no such place: what could kill the client is kept from it by the wall before it
+//! ([`common::broker`]), and what would close the channel that lanes share is tried on one of its own first
+//! ([`broker`](crate::broker)).
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use uuid::Uuid;
+
+use crate::{
+    clock::Now,
+    lane::{Kind, Problem, Trouble},
+};
+
+/// So many different messages refused in a row, and none stored, are a fault of the table and not of the messages.
+const REFUSED_MAX: usize = 20;
+/// A table is locked, or being made or dropped: seconds.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How many messages are stored together after a failure, and after what may have been none; they double with every good
+/// commit.
+const ROWS_FIRST: usize = 1;
+const ROWS_DOUBTED: usize = 16;
+/// And at most: a run.
+const ROWS_MAX: usize = 250;
+/// A commit that takes longer would be felt by its neighbours. (An ordinary one takes 2 to 20 ms.)
+const QUICK: Duration = Duration::from_millis(100);
+/// It has behaved after so many good commits in a row, over so long a time, which doubles with every return.
+const GOOD_COMMITS: u32 = 3;
+const GOOD_FOR_MIN: Duration = Duration::from_millis(500);
+const GOOD_FOR_MAX: Duration = Duration::from_secs(60);
+/// What was longer ago is forgotten.
+const OFFENCES_LAST: Duration = Duration::from_secs(600);
+
+/// What is thought of a lane's table.
+#[derive(Debug)]
+pub(crate) struct Trust {
+    table: Trouble,
+    suspicion: Option<Suspicion>,
+    /// How often it has been under suspicion lately, and when that began last.
+    offences: u32,
+    offended_at: Option<Instant>,
+    /// Different messages that were refused since one was stored.
+    refused: BTreeSet<Uuid>,
+}
+
+/// How a lane under suspicion behaves.
+#[derive(Clone, Copy, Debug)]
+struct Suspicion {
+    rows: usize,
+    good: u32,
+    good_since: Instant,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self {
+            table: Trouble::none(Kind::Table, PAUSE_MIN, PAUSE_MAX),
+            suspicion: None,
+            offences: 0,
+            offended_at: None,
+            refused: BTreeSet::new(),
+        }
+    }
+}
+
+impl Trust {
+    /// Whether its messages are to be stored apart.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.suspicion.is_some()
+    }
+
+    /// Whether it is to be left alone for a moment.
+    pub(crate) fn holds(&self, now: Instant) -> bool {
+        self.table.holds(now)
+    }
+
+    /// When it may be tried again.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.table.until()
+    }
+
+    /// What is wrong with its table.
+    pub(crate) fn problem(&self) -> Option<&Problem> {
+        self.table.problem()
+    }
+
+    /// How often in a row its table could not be written.
+    pub(crate) fn failures(&self) -> u32 {
+        self.table.failures()
+    }
+
+    /// How many of its messages are to be stored together while it is suspect.
+    pub(crate) fn rows(&self) -> usize {
+        self.suspicion.map_or(ROWS_MAX, |suspicion| suspicion.rows)
+    }
+
+    /// Its commit failed or was slow, and what it is to blame for will be seen when it is stored apart.
+    pub(crate) fn doubt(&mut self, now: Instant) {
+        if !self.is_suspect() {
+            self.suspect(ROWS_DOUBTED, now);
+        }
+    }
+
+    /// Its commit failed, and it was to blame. Answers whether that is new.
+    pub(crate) fn blame(&mut self, why: &str, now: Now) -> bool {
+        self.suspect(ROWS_FIRST, now.instant);
+        self.table.fail(why, now)
+    }
+
+    /// Some of its messages were stored, by a commit that took so long. Answers whether a problem has ended.
+    pub(crate) fn stored(&mut self, took: Duration, now: Now) -> bool {
+        self.refused.clear();
+        let Some(suspicion) = &mut self.suspicion else {
+            return self.table.end();
+        };
+        if took > QUICK {
+            *suspicion = Suspicion::new((suspicion.rows / 2).max(ROWS_FIRST), now.instant);
+            let detail = format!(
+                "storing takes {:.1} s: what runs on the tenant's table for each row, such as a trigger, is slow; \
+                 other tenants are stored apart from it",
+                took.as_secs_f64()
+            );
+            self.table.fail(&detail, now);
+            return false;
+        }
+        suspicion.good += 1;
+        suspicion.rows = (suspicion.rows * 2).min(ROWS_MAX);
+        let good_for = GOOD_FOR_MIN.saturating_mul(1 << self.offences.saturating_sub(1).min(16));
+        let behaved = suspicion.good >= GOOD_COMMITS
+            && now.instant.saturating_duration_since(suspicion.good_since) >= good_for.min(GOOD_FOR_MAX);
+        if behaved {
+            self.suspicion = None;
+        }
+        self.table.end()
+    }
+
+    /// One of its messages was refused, alone. Answers whether that counts as an attempt of the message's; if not, the
+    /// table is to blame, and the message is to be kept.
+    pub(crate) fn refused(&mut self, id: Uuid) -> bool {
+        self.refused.contains(&id) || (self.refused.len() < REFUSED_MAX && self.refused.insert(id))
+    }
+
+    /// Messages were refused that are not to blame for it. Answers whether that is new.
+    pub(crate) fn refuses_all(&mut self, why: &str, now: Now) -> bool {
+        self.suspect(ROWS_MAX, now.instant);
+        let detail = format!(
+            "the last {REFUSED_MAX} different messages were refused and none was stored, so the others are held and no \
+             attempt of theirs is counted: {why}"
+        );
+        self.table.fail(&detail, now)
+    }
+
+    fn suspect(&mut self, rows: usize, now: Instant) {
+        if self.suspicion.is_none() {
+            let long_ago = self
+                .offended_at
+                .is_none_or(|at| now.saturating_duration_since(at) > OFFENCES_LAST);
+            self.offences = if long_ago {
+                1
+            } else {
+                self.offences.saturating_add(1)
+            };
+            self.offended_at = Some(now);
+        }
+        self.suspicion = Some(Suspicion::new(rows, now));
+    }
+}
+
+impl Suspicion {
+    fn new(rows: usize, now: Instant) -> Self {
+        Self {
+            rows,
+            good: 0,
+            good_since: now,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
