@@ -32,12 +32,18 @@ const ROWS_FIRST: usize = 1;
 const ROWS_DOUBTED: usize = 16;
 /// And at most: a run.
 const ROWS_MAX: usize = 250;
-/// A commit that takes longer would be felt by its neighbours. (An ordinary one takes 2 to 20 ms.)
+/// A commit that takes longer, and longer than so many ordinary ones on the day, would be felt by its neighbours. (On an
+/// idle machine those take 2 to 20 ms.)
 const QUICK: Duration = Duration::from_millis(100);
+const QUICK_ORDINARY: u32 = 4;
+/// One that takes longer is a trouble of its own.
+const SLOW: Duration = Duration::from_secs(1);
 /// It has behaved after so many good commits in a row, over so long a time, which doubles with every return.
 const GOOD_COMMITS: u32 = 3;
 const GOOD_FOR_MIN: Duration = Duration::from_millis(500);
 const GOOD_FOR_MAX: Duration = Duration::from_secs(60);
+/// One that is not good but not bad either for so long is tried among its neighbours, who bear that once.
+const TOLERABLE_FOR: Duration = Duration::from_secs(30);
 /// What was longer ago is forgotten.
 const OFFENCES_LAST: Duration = Duration::from_secs(600);
 
@@ -57,8 +63,11 @@ pub(crate) struct Trust {
 #[derive(Clone, Copy, Debug)]
 struct Suspicion {
     rows: usize,
+    /// How many good commits there were since the last other one, and when that was.
     good: u32,
     good_since: Instant,
+    /// When the last bad one was.
+    tolerable_since: Instant,
 }
 
 impl Default for Trust {
@@ -117,28 +126,34 @@ impl Trust {
         self.table.fail(why, now)
     }
 
-    /// Some of its messages were stored, by a commit that took so long. Answers whether a problem has ended.
-    pub(crate) fn stored(&mut self, took: Duration, now: Now) -> bool {
+    /// Some of its messages were stored, by a commit that took so long where the neighbours' take `ordinary`. Answers
+    /// whether a problem has ended.
+    pub(crate) fn stored(&mut self, took: Duration, ordinary: Duration, now: Now) -> bool {
         self.refused.clear();
         let Some(suspicion) = &mut self.suspicion else {
             return self.table.end();
         };
-        if took > QUICK {
+        if took > SLOW {
             *suspicion = Suspicion::new((suspicion.rows / 2).max(ROWS_FIRST), now.instant);
             let detail = format!(
-                "storing takes {:.1} s: what runs on the tenant's table for each row, such as a trigger, is slow; \
-                 other tenants are stored apart from it",
+                "storing takes {:.1} s: the tenant's table is slow, perhaps of a trigger on it; other tenants are stored \
+                 apart from it",
                 took.as_secs_f64()
             );
             self.table.fail(&detail, now);
             return false;
         }
-        suspicion.good += 1;
         suspicion.rows = (suspicion.rows * 2).min(ROWS_MAX);
-        let good_for = GOOD_FOR_MIN.saturating_mul(1 << self.offences.saturating_sub(1).min(16));
-        let behaved = suspicion.good >= GOOD_COMMITS
-            && now.instant.saturating_duration_since(suspicion.good_since) >= good_for.min(GOOD_FOR_MAX);
-        if behaved {
+        if took > QUICK.max(ordinary * QUICK_ORDINARY) {
+            (suspicion.good, suspicion.good_since) = (0, now.instant);
+        } else {
+            suspicion.good += 1;
+        }
+        let doubled = |time: Duration| time.saturating_mul(1 << self.offences.saturating_sub(1).min(16));
+        let since = |at| now.instant.saturating_duration_since(at);
+        let good = suspicion.good >= GOOD_COMMITS
+            && since(suspicion.good_since) >= doubled(GOOD_FOR_MIN).min(GOOD_FOR_MAX);
+        if good || since(suspicion.tolerable_since) >= doubled(TOLERABLE_FOR) {
             self.suspicion = None;
         }
         self.table.end()
@@ -182,6 +197,7 @@ impl Suspicion {
             rows,
             good: 0,
             good_since: now,
+            tolerable_since: now,
         }
     }
 }

@@ -26,7 +26,7 @@ impl Clock {
 fn behave(trust: &mut Trust, clock: &mut Clock) -> u32 {
     let mut commits = 0;
     while trust.is_suspect() {
-        trust.stored(5 * MS, clock.pass(10 * MS));
+        trust.stored(5 * MS, 5 * MS, clock.pass(10 * MS));
         commits += 1;
     }
     commits
@@ -39,7 +39,10 @@ fn a_lane_is_stored_apart_from_its_first_trouble_until_it_has_behaved() {
     assert!(trust.blame("locked", clock.0));
     assert!(trust.is_suspect() && trust.holds(clock.0.instant) && trust.rows() == 1);
     assert!(!trust.blame("locked", clock.0), "it is said once");
-    assert!(trust.stored(5 * MS, clock.pass(1_000 * MS)), "its end is said");
+    assert!(
+        trust.stored(5 * MS, 5 * MS, clock.pass(1_000 * MS)),
+        "its end is said"
+    );
     assert!(trust.problem().is_none() && trust.rows() == 2 && trust.is_suspect());
     behave(&mut trust, &mut clock);
 }
@@ -67,7 +70,7 @@ fn a_slow_table_stays_apart_and_says_so_although_it_stores() {
     let (mut trust, mut clock) = (Trust::default(), Clock::new());
     trust.blame("timeout", clock.0);
     for _ in 0..100 {
-        assert!(!trust.stored(11_000 * MS, clock.pass(11_000 * MS)));
+        assert!(!trust.stored(11_000 * MS, 5 * MS, clock.pass(11_000 * MS)));
         assert!(trust.is_suspect() && trust.rows() == 1);
     }
     let problem = trust.problem().unwrap();
@@ -91,6 +94,23 @@ fn messages_beyond_the_twentieth_are_not_to_blame_for_being_refused() {
     assert!(trust.refuses_all("check", clock.0));
     assert!(trust.is_suspect() && trust.rows() == ROWS_MAX);
     assert!(trust.problem().unwrap().detail.contains("20 different messages"));
-    trust.stored(MS, clock.0);
+    trust.stored(MS, MS, clock.0);
     assert!(trust.refused(id(20)) && trust.problem().is_none());
+}
+
+#[test]
+fn on_a_slow_day_a_lane_is_measured_by_its_neighbours() {
+    for (took, ordinary, seconds) in [(300, 100, 0..2), (300, 5, 29..31)] {
+        let (mut trust, mut clock) = (Trust::default(), Clock::new());
+        let start = clock.0.instant;
+        trust.blame("locked", clock.0);
+        while trust.is_suspect() {
+            trust.stored(took * MS, ordinary * MS, clock.pass(took * MS));
+            assert!(!trust.holds(clock.0.instant));
+        }
+        assert!(
+            seconds.contains(&(clock.0.instant - start).as_secs()),
+            "{took} {ordinary}"
+        );
+    }
 }

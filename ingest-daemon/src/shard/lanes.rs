@@ -56,6 +56,8 @@ pub(super) struct Lanes {
     watch: Watch,
     /// What the messages of all lanes are like.
     traffic: Traffic,
+    /// What a commit of many tenants takes; the mean follows the last ten or so.
+    ordinary: Duration,
     /// Counts the channel's lives: what belongs to an earlier one means nothing any more.
     generation: u64,
     /// How many consumers may still be replaced for another prefetch before the next tick.
@@ -75,6 +77,7 @@ impl Lanes {
             acks: Acks::default(),
             watch: Watch::default(),
             traffic: Traffic::default(),
+            ordinary: Duration::ZERO,
             generation: 0,
             resizes_left: RESIZES_MAX,
             actions: Vec::new(),
@@ -368,10 +371,14 @@ impl Lanes {
         // Of an earlier life of the channel: what is stored comes again, and is passed over then.
         let settled = if current { outcome.settled } else { Vec::new() };
         let rows = settled.iter().map(|settled| settled.stored.len()).sum();
+        if rows > 0 {
+            self.ordinary += (outcome.took.saturating_sub(self.ordinary)) / 8;
+            self.ordinary -= (self.ordinary.saturating_sub(outcome.took)) / 8;
+        }
         self.filling
             .settled(rows, settled.len(), outcome.outage.as_deref(), now);
         for settled in settled {
-            self.settled_lane(settled, Duration::ZERO, now);
+            self.settled_lane(settled, outcome.took, now);
         }
         self.actions.extend(self.acks.advance());
     }
@@ -398,7 +405,7 @@ impl Lanes {
         let stored = !settled.stored.is_empty();
         if stored {
             lane.counter.reset();
-            if lane.trust.stored(took, now) {
+            if lane.trust.stored(took, self.ordinary, now) {
                 info!(%tenant, "the tenant's table can be written again");
             }
         }
