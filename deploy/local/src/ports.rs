@@ -1,11 +1,11 @@
 //! Which TCP ports are free.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     io,
-    net::{Ipv4Addr, SocketAddr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket},
     ops::Range,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 /// Where private ports come from: above what well-known programs use, below 32768, where Linux takes the local ports
@@ -14,19 +14,21 @@ const PRIVATE: Range<u16> = 20_000..32_768;
 /// How far [`next_free`] looks.
 const NEIGHBOURS: u16 = 200;
 
-/// Handed out by this process: two callers must not get one port before either has bound it.
-static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+/// Handed out by this process, and by no other: two callers must not get one port before either has bound it, and two
+/// stacks may be started at once. What says so to other processes is a UDP socket of the port's number, which nothing
+/// of ours listens on; the kernel lets go of it however the process ends.
+static GIVEN: Mutex<BTreeMap<u16, Option<UdpSocket>>> = Mutex::new(BTreeMap::new());
 
 /// Whether `address` can be listened on now.
 pub fn is_free(address: SocketAddr) -> bool {
     TcpListener::bind(address).is_ok()
 }
 
-/// A free port of 127.0.0.1 that nobody else in this process was given.
+/// A free port of 127.0.0.1 that nobody else was given.
 pub fn private() -> io::Result<u16> {
     for _ in 0..1000 {
         let port = rand::random_range(PRIVATE);
-        if is_free((Ipv4Addr::LOCALHOST, port).into()) && give(port) {
+        if take((Ipv4Addr::LOCALHOST, port).into()) {
             return Ok(port);
         }
     }
@@ -38,7 +40,7 @@ pub fn private() -> io::Result<u16> {
 
 /// `kept`, a port of an earlier run, if it is still free; else a new one.
 pub fn keep(kept: u16) -> io::Result<u16> {
-    if kept != 0 && is_free((Ipv4Addr::LOCALHOST, kept).into()) && give(kept) {
+    if kept != 0 && take((Ipv4Addr::LOCALHOST, kept).into()) {
         return Ok(kept);
     }
     private()
@@ -49,7 +51,7 @@ pub fn next_free(wanted: SocketAddr) -> io::Result<SocketAddr> {
     let last = wanted.port().saturating_add(NEIGHBOURS);
     (wanted.port()..=last)
         .map(|port| SocketAddr::new(wanted.ip(), port))
-        .find(|address| is_free(*address) && give(address.port()))
+        .find(|address| take(*address))
         .ok_or_else(|| {
             let first = wanted.port();
             io::Error::new(
@@ -61,9 +63,14 @@ pub fn next_free(wanted: SocketAddr) -> io::Result<SocketAddr> {
 
 /// Takes `wanted` alone.
 pub fn exactly(wanted: SocketAddr) -> io::Result<SocketAddr> {
-    TcpListener::bind(wanted)?;
-    give(wanted.port());
-    Ok(wanted)
+    // If it was given to another stack, that one is about to listen on it, and the later of the two says so. It may
+    // also be UDP that somebody has there, which is no reason not to.
+    let given = give(wanted.port());
+    let tried = TcpListener::bind(wanted);
+    if given && tried.is_err() {
+        release(wanted.port());
+    }
+    tried.map(|_| wanted)
 }
 
 /// Gives a port back: its service has ended.
@@ -71,12 +78,36 @@ pub fn release(port: u16) {
     given().remove(&port);
 }
 
-fn give(port: u16) -> bool {
-    given().insert(port)
+/// Takes a port if nobody was given it and nobody listens. In this order: a listener that only tries is in the way of
+/// others that do.
+fn take(address: SocketAddr) -> bool {
+    if !give(address.port()) {
+        return false;
+    }
+    let free = is_free(address);
+    if !free {
+        release(address.port());
+    }
+    free
 }
 
-fn given() -> std::sync::MutexGuard<'static, BTreeSet<u16>> {
-    // The set is whole even if a thread died while it held the lock.
+/// Whether the port was nobody's, and so is ours now.
+fn give(port: u16) -> bool {
+    let mut given = given();
+    if given.contains_key(&port) {
+        return false;
+    }
+    match UdpSocket::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(socket) => given.insert(port, Some(socket)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => return false,
+        // There is no telling others here.
+        Err(_) => given.insert(port, None),
+    };
+    true
+}
+
+fn given() -> MutexGuard<'static, BTreeMap<u16, Option<UdpSocket>>> {
+    // The map is whole even if a thread died while it held the lock.
     GIVEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -102,5 +133,18 @@ mod tests {
         assert_ne!(keep(port).unwrap(), port);
         drop(holder);
         assert_eq!(keep(port).unwrap(), port);
+    }
+
+    #[test]
+    fn a_port_that_another_process_was_given_is_passed_over_before_it_listens() {
+        let port = private().unwrap();
+        release(port);
+        // As another stack's process holds it.
+        let given_to_another = UdpSocket::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let wanted = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        assert!(next_free(wanted).unwrap().port() > port);
+        assert_ne!(keep(port).unwrap(), port);
+        drop(given_to_another);
+        assert_eq!(next_free(wanted).unwrap(), wanted);
     }
 }
