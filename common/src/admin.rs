@@ -1,12 +1,12 @@
 //! The listener for operators: `/livez`, `/readyz`, `/metrics`.
 
-use std::{fmt, future::Future, io, pin::Pin, sync::Arc};
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use axum::{Router, http::StatusCode, response::IntoResponse, routing::get};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::Metrics;
+use crate::{listener, telemetry::Metrics};
 
 /// Answers whether the program can do its work: `Err` says in words what it waits for.
 #[derive(Clone)]
@@ -30,27 +30,25 @@ impl fmt::Debug for Readiness {
     }
 }
 
-/// Serves the admin listener until `stop`.
+/// Serves the admin listener until `close`. From `stop` on the program says that it is not ready.
 pub async fn serve(
     listener: TcpListener,
     readiness: Readiness,
     metrics: Metrics,
     stop: CancellationToken,
-) -> io::Result<()> {
-    let stopping = stop.clone();
+    close: CancellationToken,
+) {
     let router = Router::new()
         .route("/livez", get(async || "ok\n"))
         .route(
             "/readyz",
-            get(async move || {
-                if stopping.is_cancelled() {
-                    return (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
-                }
-                match (readiness.0)().await {
-                    Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
-                    Err(waiting) => (StatusCode::SERVICE_UNAVAILABLE, format!("{waiting}\n")),
-                }
-            }),
+            get(
+                async move || match stop.run_until_cancelled((readiness.0)()).await {
+                    Some(Ok(())) => (StatusCode::OK, "ok\n".to_owned()),
+                    Some(Err(waiting)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{waiting}\n")),
+                    None => (StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned()),
+                },
+            ),
         )
         .route(
             "/metrics",
@@ -63,7 +61,5 @@ pub async fn serve(
                 Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
             }),
         );
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await
+    listener::serve(listener, router, close).await;
 }

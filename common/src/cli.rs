@@ -1,6 +1,6 @@
 //! The command line that both programs have, and their exit codes.
 
-use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Subcommand};
 
@@ -23,16 +23,21 @@ pub struct Options {
 impl Options {
     /// Loads the configuration that these options name, from this process's environment.
     pub fn load<C: Config>(&self) -> Result<C, config::Error> {
-        let own = |(name, _): &(String, String)| name != "JALUR_CONFIG";
-        let env = std::env::vars_os()
-            .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
-            .filter(own);
-        config::load(self.config.as_deref(), env, &self.set)
+        let mut variables = Vec::new();
+        for (name, value) in std::env::vars_os() {
+            let Some(name) = name.into_string().ok().filter(|name| name != "JALUR_CONFIG") else {
+                continue;
+            };
+            match value.into_string() {
+                Ok(value) => variables.push((name, value)),
+                Err(_) if name.starts_with(config::PREFIX) => {
+                    return Err(config::Error::key(name, "its value is no UTF-8"));
+                }
+                Err(_) => {}
+            }
+        }
+        config::load(self.config.as_deref(), variables, &self.set)
     }
-}
-
-fn text(text: OsString) -> Option<String> {
-    text.into_string().ok()
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {

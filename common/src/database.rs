@@ -1,8 +1,15 @@
 //! How PostgreSQL is connected to.
 
+mod url;
+
 use std::{str::FromStr as _, time::Duration};
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection,
+    postgres::{PgConnectOptions, PgPool, PgPoolOptions},
+};
+use tokio::time::timeout;
+use tracing::debug;
 
 use crate::config;
 
@@ -14,30 +21,132 @@ const IDLE_IN_TRANSACTION_TIMEOUT_MS: u32 = 2_000;
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection keeps up to 33 kB for every partition it ever touched; it is replaced before that adds up.
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
+/// How long the start looks at what it connects to, before it goes on without.
+const LOOK: Duration = Duration::from_secs(5);
 
-/// How one connection is opened; `name` is shown in `pg_stat_activity`.
-pub fn options(config: &config::Database, name: &str) -> Result<PgConnectOptions, config::Error> {
-    let options = PgConnectOptions::from_str(config.url.expose())
-        .map_err(|error| config::Error::key("database.url", error.to_string()))?;
-    Ok(options.application_name(name).options([
-        // The sixth run of a prepared statement would otherwise plan over, and lock, every partition: seconds
-        // where there are thousands of tenants.
-        ("plan_cache_mode", "force_custom_plan".to_owned()),
-        ("statement_timeout", format!("{STATEMENT_TIMEOUT_MS}ms")),
-        (
-            "idle_in_transaction_session_timeout",
-            format!("{IDLE_IN_TRANSACTION_TIMEOUT_MS}ms"),
-        ),
-        // Times are read back as text by people too.
-        ("timezone", "UTC".to_owned()),
-    ]))
+/// How a connection is opened, and what its session is set to. Set once it is open: what stands in the startup packet
+/// instead, a pooler in between refuses.
+#[derive(Clone, Debug)]
+pub struct Connect {
+    options: PgConnectOptions,
+    settings: String,
 }
 
-/// A pool that connects when it is first used, so that a program can start while the database is down.
+impl Connect {
+    /// Connections to the configured database; `name` is shown in `pg_stat_activity`.
+    pub fn new(config: &config::Database, name: &str) -> Result<Self, config::Error> {
+        // Its time zone is UTC: times are read back as text by people too.
+        Ok(Self::bare(config, name)?
+            // The sixth run of a prepared statement would otherwise plan over, and lock, every partition: seconds
+            // where there are thousands of tenants.
+            .set("plan_cache_mode", "force_custom_plan")
+            .set("statement_timeout", &STATEMENT_TIMEOUT_MS.to_string())
+            .set(
+                "idle_in_transaction_session_timeout",
+                &IDLE_IN_TRANSACTION_TIMEOUT_MS.to_string(),
+            ))
+    }
+
+    /// The same with PostgreSQL's own settings, for what may take its time.
+    pub fn bare(config: &config::Database, name: &str) -> Result<Self, config::Error> {
+        let url = url::checked(config.url.expose())?;
+        let options = PgConnectOptions::from_str(url.as_str())
+            .map_err(|_| url::error("cannot be understood"))?
+            .application_name(name)
+            // Nothing of ours is a floating-point number.
+            .extra_float_digits(None);
+        Ok(Self {
+            options,
+            settings: String::new(),
+        })
+    }
+
+    /// Sets one thing more, or another way.
+    pub fn set(mut self, name: &'static str, value: &str) -> Self {
+        let value = value.replace('\'', "''");
+        self.settings.push_str(&format!("set {name} = '{value}';"));
+        self
+    }
+
+    /// Without a line in the log for each statement that is slow.
+    pub fn quiet(mut self) -> Self {
+        self.options = self.options.disable_statement_logging();
+        self
+    }
+
+    /// Opens one.
+    pub async fn connection(&self) -> sqlx::Result<PgConnection> {
+        let mut connection = PgConnection::connect_with(&self.options).await?;
+        prepare(&mut connection, &self.settings).await?;
+        Ok(connection)
+    }
+
+    /// A pool that connects when it is first used, so that a program can start while the database is down.
+    pub fn pool(self, pool: PgPoolOptions) -> PgPool {
+        let settings = self.settings;
+        pool.after_connect(move |connection, _| {
+            let settings = settings.clone();
+            Box::pin(async move { prepare(connection, &settings).await })
+        })
+        .connect_lazy_with(self.options)
+    }
+}
+
+/// One round trip, whatever there is to set.
+async fn prepare(connection: &mut PgConnection, settings: &str) -> sqlx::Result<()> {
+    if !settings.is_empty() {
+        connection.execute(AssertSqlSafe(settings)).await?;
+    }
+    Ok(())
+}
+
+/// A pool that connects when it is first used, of as many connections as are configured.
 pub fn pool(config: &config::Database, name: &str) -> Result<PgPool, config::Error> {
-    Ok(PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(config.max_connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .max_lifetime(MAX_LIFETIME)
-        .connect_lazy_with(options(config, name)?))
+        .max_lifetime(MAX_LIFETIME);
+    Ok(Connect::new(config, name)?.pool(pool))
+}
+
+/// Looks whether a session is ours for as long as it is open, and not for one transaction only: with PgBouncer in
+/// transaction mode settings, locks, notifications and prepared statements would go to whoever comes next. A database
+/// that cannot be reached is no error.
+pub async fn check_sessions(config: &config::Database) -> Result<(), config::Error> {
+    let connect = Connect::bare(config, "jalur start")?;
+    match timeout(LOOK, sessions_last(&connect)).await {
+        Ok(Ok(true)) => Ok(()),
+        Ok(Ok(false)) => Err(url::error(
+            "leads to a pooler that gives a session to somebody else after each transaction: set pool_mode = session \
+             for this database in PgBouncer, or name PostgreSQL itself",
+        )),
+        Ok(Err(error)) => {
+            debug!(%error, "PostgreSQL cannot be looked at yet");
+            Ok(())
+        }
+        Err(_) => Ok(()),
+    }
+}
+
+/// Two sessions: what one sets, it keeps, and the other does not see.
+async fn sessions_last(connect: &Connect) -> sqlx::Result<bool> {
+    let mark = format!("{:x}", rand::random::<u128>());
+    let (mut one, mut other) = (connect.connection().await?, connect.connection().await?);
+    // As simple queries: prepared statements are among what may not last.
+    let set = format!("set jalur.session = '{mark}'");
+    one.execute(AssertSqlSafe(set)).await?;
+    let others = marked(&mut other).await?;
+    let own = marked(&mut one).await?;
+    let _ = tokio::join!(one.close(), other.close());
+    Ok(own == mark && others != mark)
+}
+
+async fn marked(connection: &mut PgConnection) -> sqlx::Result<String> {
+    use sqlx::Row as _;
+    let row = connection
+        .fetch_one(sqlx::raw_sql(
+            "select coalesce(current_setting('jalur.session', true), '')",
+        ))
+        .await?;
+    row.try_get(0)
 }

@@ -5,17 +5,20 @@
 //! - [`config`]: defaults < YAML < environment < flags, with errors that name the key.
 //! - [`cli`]: the command line both programs have, and their exit codes.
 //! - [`broker`]: a RabbitMQ connection that is kept up. [`database`]: how PostgreSQL is connected to.
-//! - [`admin`]: the listener for `/livez`, `/readyz` and `/metrics`. [`telemetry`]: logs and metrics.
+//! - [`listener`]: HTTP/1 and HTTP/2 on one port. [`admin`]: the one for `/livez`, `/readyz` and `/metrics`.
+//! - [`telemetry`]: logs and metrics.
 //! - [`shutdown`]: from a signal to a clean stop.
 //!
 //! Both programs depend on this crate and never on each other.
 
 pub mod admin;
+pub mod body;
 pub mod broker;
 pub mod cli;
 pub mod config;
 pub mod database;
 pub mod id;
+pub mod listener;
 pub mod payload;
 pub mod shutdown;
 pub mod telemetry;

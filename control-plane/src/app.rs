@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use common::{
-    admin, admin::Readiness, broker, broker::Broker, config as settings, database, shutdown,
+    admin, admin::Readiness, broker, broker::Broker, config as settings, database, listener, shutdown,
     telemetry::Metrics,
 };
 use proto::v1::{
@@ -20,12 +20,12 @@ use proto::v1::{
     tenant_service_server::{SERVICE_NAME as TENANTS, TenantServiceServer},
 };
 use sqlx::PgPool;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tonic::{
-    service::Routes,
-    transport::{Server, server::TcpIncoming},
+use tokio::{
+    net::TcpListener,
+    time::{Instant, sleep, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tracing::{info, warn};
 
@@ -37,23 +37,26 @@ use crate::{
     gateway::{self, Front},
     grpc::{DeadLetterApi, FleetApi, MessageApi, TenantApi},
     identity::Keys,
+    memory::Memory,
     messages::{Publishing, Reading},
     migrations,
+    offload::Offload,
     tasks::Tasks,
     telemetry::{Gauges, Instruments},
     tenants::{Tenants, reconciler},
 };
 
-/// How many requests one connection may have in the air: HTTP/2 clients share one for everything.
-const CONCURRENT_STREAMS_MAX: u32 = 1_000;
-/// A client that is gone without a word is noticed after this and as much again.
-const KEEPALIVE: Duration = Duration::from_secs(20);
+/// The largest message that is read from somebody without a token: a name.
+const PUBLIC_MESSAGE_BYTES: usize = 16 << 10;
+/// What is kept of the grace for ending what requests needed, after they are answered or ran out of time.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Runs until a signal.
 pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let stop = shutdown::on_signal().context("cannot listen for signals")?;
     let listener = bind("listen", &config.listen).await?;
     let admin_listener = bind("admin", &config.admin).await?;
+    database::check_sessions(&config.database).await?;
     let metrics = Metrics::new()?;
     let meter = metrics.meter();
     let fleet_connections = Connections::new(&config.database)?;
@@ -68,6 +71,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         broker::connect(&config.rabbitmq.url, "jalur control-plane publishing")?;
 
     let instruments = Instruments::new(&meter);
+    // Streams end with it, and nothing more is accepted.
+    let closing = CancellationToken::new();
     let changes = Changes::new();
     let queues_broker = queues.clone();
     let queues = Queues::new(queues, config.rabbitmq.queue_type);
@@ -79,15 +84,18 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         propagation: instruments.propagation.clone(),
     };
     let publisher = Publisher::new(publishing.clone(), queues.clone());
+    let offload = Offload::new();
     let publish = Publishing {
         tenants: tenants.clone(),
         publisher: publisher.clone(),
         message_bytes_max: config.limits.message_bytes,
+        offload: offload.clone(),
         messages: instruments.messages.clone(),
     };
     let reading = Reading {
         pool: pool.clone(),
         tenants: tenants.clone(),
+        message_bytes_max: config.limits.message_bytes,
     };
     let one_connection = common::config::Database {
         max_connections: 1,
@@ -101,7 +109,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let watch = Watch {
         connections: fleet_connections.clone(),
         changes: changes.clone(),
-        stop: stop.clone(),
+        stop: closing.clone(),
     };
     let keys = Keys::new(
         config.auth.secret.expose(),
@@ -133,6 +141,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         admin_listener,
         readiness,
         metrics,
+        stop.clone(),
         background.clone(),
     ));
 
@@ -156,37 +165,59 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     .add_service(DeadLetterServiceServer::new(DeadLetterApi { dead_letters }))
     .add_service(FleetServiceServer::new(FleetApi { watch, fleet }));
     let (health, health_service) = tonic_health::server::health_reporter();
-    for service in [TENANTS, MESSAGES, DEAD_LETTERS, FLEET] {
+    // The empty name is the whole program's.
+    let services = ["", TENANTS, MESSAGES, DEAD_LETTERS, FLEET];
+    for service in services {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
     let grpc = grpc
-        .add_service(health_service)
-        .add_service(reflection().build_v1().context("reflection")?)
-        .add_service(reflection().build_v1alpha().context("reflection")?);
-    let router = gateway::router(Front::new(grpc, keys, body_bytes, &meter));
+        .add_service(health_service.max_decoding_message_size(PUBLIC_MESSAGE_BYTES))
+        .add_service(
+            reflection()
+                .build_v1()
+                .context("reflection")?
+                .max_decoding_message_size(PUBLIC_MESSAGE_BYTES),
+        )
+        .add_service(
+            reflection()
+                .build_v1alpha()
+                .context("reflection")?
+                .max_decoding_message_size(PUBLIC_MESSAGE_BYTES),
+        );
+    let options = gateway::Options {
+        keys,
+        body_bytes_max: body_bytes,
+        memory: Memory::new(config.limits.memory_bytes),
+        offload,
+        closing: closing.clone(),
+    };
+    let router = gateway::router(Front::new(grpc, options, &meter));
 
     info!(listen = %listener.local_addr()?, "serving gRPC and REST");
-    let deadline = stop.clone();
-    let serving = Server::builder()
-        .accept_http1(true)
-        .max_concurrent_streams(CONCURRENT_STREAMS_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE))
-        .http2_keepalive_timeout(Some(KEEPALIVE))
-        .tcp_nodelay(true)
-        .add_routes(Routes::from(router))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stop.cancelled_owned(),
-        );
-    let late = async {
-        deadline.cancelled().await;
-        tokio::time::sleep(config.shutdown.grace).await;
-    };
+    let mut serving = tokio::spawn(listener::serve(listener, router, closing.clone()));
     tokio::select! {
-        served = serving => served.context("serving failed")?,
-        () = late => warn!("requests are still running after {:?}; ending them", config.shutdown.grace),
+        () = stop.cancelled() => {}
+        ended = &mut serving => return ended.context("serving failed"),
         // Without any of them the program is no use; whoever started it starts it again.
         failed = tasks.failed() => return Err(failed),
+    }
+
+    // Whoever asks is told before anybody is turned away; one deadline for all that follows.
+    let settings::Shutdown { grace, delay } = config.shutdown;
+    let deadline = Instant::now() + grace;
+    for service in services {
+        health
+            .set_service_status(service, ServingStatus::NotServing)
+            .await;
+    }
+    sleep(delay).await;
+    closing.cancel();
+    if timeout_at(deadline - GOODBYE.min(grace / 4), &mut serving)
+        .await
+        .is_err()
+    {
+        warn!("requests are still running; ending them");
+        serving.abort();
     }
     background.cancel();
     let ended = async {
@@ -195,8 +226,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         pool.close().await;
         admin.await
     };
-    match tokio::time::timeout(config.shutdown.grace, ended).await {
-        Ok(admin) => admin?.context("the admin listener failed")?,
+    match timeout_at(deadline, ended).await {
+        Ok(admin) => admin.context("the admin listener failed")?,
         Err(_) => warn!("background work did not end in time"),
     }
     info!("stopped");

@@ -4,7 +4,10 @@ use std::{ffi::OsString, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use common::cli::{ConfigCommand, EXIT_USAGE, Options};
+use common::{
+    cli::{ConfigCommand, EXIT_USAGE, Options},
+    database,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -139,6 +142,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 async fn migrate(config: &Config, command: &Migrate) -> anyhow::Result<()> {
+    database::check_sessions(&config.database).await?;
     let pool = migrations::pool(&config.database)?;
     match command {
         Migrate::Up => migrations::up(&pool).await?,

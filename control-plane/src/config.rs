@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use common::config::{Database, Error, Log, Metrics, Rabbitmq, Secret, Shutdown, duration, validate_url};
+use common::{
+    config::{Database, Error, Log, Metrics, Rabbitmq, Secret, Shutdown, duration, validate_url},
+    database,
+};
 use serde::{Deserialize, Serialize};
 
-use crate::fleet::Connections;
+use crate::{fleet::Connections, memory::COPIES};
 
 /// The control plane's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -56,6 +59,8 @@ pub struct Limits {
     pub message_bytes: usize,
     /// The largest request, in bytes.
     pub body_bytes: usize,
+    /// The most memory that requests may hold, in bytes, all together; one tenant's half of it. More is refused.
+    pub memory_bytes: usize,
 }
 
 impl Default for Config {
@@ -91,6 +96,7 @@ impl Default for Limits {
         Self {
             message_bytes: 1 << 20,
             body_bytes: 16 << 20,
+            memory_bytes: 256 << 20,
         }
     }
 }
@@ -102,6 +108,23 @@ const SECRET_BYTES_MIN: usize = 32;
 
 impl common::config::Config for Config {
     const SECRETS: &[&str] = &["auth.secret", "database.url", "rabbitmq.url"];
+    const FOREIGN: &[&str] = &[
+        "id",
+        "capacity",
+        "control_plane.endpoints",
+        "control_plane.token",
+        "control_plane.token_file",
+        "ingest.shards",
+        "ingest.run_messages",
+        "ingest.commit_messages",
+        "ingest.commit_messages_spread",
+        "ingest.commit_bytes",
+        "ingest.commit_tenants",
+        "ingest.prefetch_messages",
+        "ingest.prefetch_lane_messages",
+        "ingest.prefetch_bytes",
+        "ingest.retry_delays",
+    ];
 
     fn validate(&self) -> Result<(), Error> {
         if !(1..=256).contains(&self.workers) {
@@ -128,10 +151,16 @@ impl common::config::Config for Config {
             let message = "is to be at least limits.message_bytes and at most 268435456 (256 MiB)";
             return Err(Error::key("limits.body_bytes", message));
         }
+        // One tenant has half, and what is read exists three times at most.
+        let memory_bytes_min = 2 * COPIES * self.limits.body_bytes;
+        if self.limits.memory_bytes < memory_bytes_min {
+            let message = format!("is to be six times limits.body_bytes at least, {memory_bytes_min}");
+            return Err(Error::key("limits.memory_bytes", message));
+        }
         if self.depth_interval < Duration::from_millis(100) {
             return Err(Error::key("depth_interval", "is to be 100ms at least"));
         }
-        Ok(())
+        self.shutdown.validate()
     }
 }
 
@@ -147,7 +176,7 @@ impl Config {
     /// What `migrate` needs.
     pub(crate) fn check_database(&self) -> Result<(), Error> {
         validate_url("database.url", &self.database.url, &["postgres", "postgresql"])?;
-        common::database::options(&self.database, "check").map(drop)
+        database::Connect::new(&self.database, "check").map(drop)
     }
 
     /// What `token` needs.

@@ -1,12 +1,12 @@
 //! The schema's versions: `migrations/` of the repository, built in.
 
-use std::{collections::HashSet, fmt, str::FromStr as _};
+use std::{collections::HashSet, fmt};
 
-use common::config;
+use common::{config, database::Connect};
 use sqlx::{
     PgPool,
     migrate::{Migrate as _, MigrateError, Migrator},
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::PgPoolOptions,
 };
 
 static MIGRATOR: Migrator = sqlx::migrate!("../migrations");
@@ -31,12 +31,10 @@ impl fmt::Display for Status {
 
 /// A pool without the statement timeout of the programs: a migration may take its time.
 pub fn pool(config: &config::Database) -> Result<PgPool, config::Error> {
-    let options = PgConnectOptions::from_str(config.url.expose())
-        .map_err(|error| config::Error::key("database.url", error.to_string()))?;
-    Ok(PgPoolOptions::new()
+    let pool = PgPoolOptions::new()
         .max_connections(1)
-        .acquire_timeout(std::time::Duration::from_secs(10))
-        .connect_lazy_with(options.application_name("jalur migrate")))
+        .acquire_timeout(std::time::Duration::from_secs(10));
+    Ok(Connect::bare(config, "jalur migrate")?.pool(pool))
 }
 
 /// Applies every migration that is missing. Several programs may do so at once: they take turns.

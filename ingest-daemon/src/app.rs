@@ -65,6 +65,7 @@ impl App {
             "" => random_id(),
             id => id.to_owned(),
         };
+        database::check_sessions(&config.database).await?;
         let metrics = Metrics::new()?;
         let board = Arc::new(Board::default());
         let instruments = Instruments::new(&metrics, Arc::clone(&board), config.metrics.per_tenant);
@@ -152,6 +153,7 @@ impl App {
             self.admin,
             self.readiness,
             self.metrics,
+            stop.clone(),
             close.clone(),
         ));
 

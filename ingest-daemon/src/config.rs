@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use common::config::{
-    self as shared, Database, Error, Log, Metrics, Rabbitmq, Secret, Shutdown, validate_url,
+use common::{
+    broker,
+    config::{self as shared, Database, Error, Log, Metrics, Rabbitmq, Secret, Shutdown, validate_url},
+    database,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,8 +27,6 @@ pub struct Config {
     pub capacity: u32,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub admin: String,
-    /// The control plane's key: a new tenant's workers. Taken and not used, so that both programs can share a file.
-    pub workers: u32,
     /// Where assignments come from.
     pub control_plane: ControlPlane,
     /// Where messages are stored.
@@ -51,7 +51,6 @@ impl Default for Config {
             id: String::new(),
             capacity: 100_000,
             admin: "127.0.0.1:9091".into(),
-            workers: 3,
             control_plane: ControlPlane::default(),
             database: Database::default(),
             rabbitmq: Rabbitmq::default(),
@@ -147,10 +146,23 @@ impl Default for Ingest {
 
 impl shared::Config for Config {
     const SECRETS: &[&str] = &["control_plane.token", "database.url", "rabbitmq.url"];
+    const FOREIGN: &[&str] = &[
+        "listen",
+        "workers",
+        "auth.secret",
+        "auth.secret_file",
+        "auth.issuer",
+        "auth.audience",
+        "limits.body_bytes",
+        "limits.memory_bytes",
+        "depth_interval",
+    ];
 
     fn validate(&self) -> Result<(), Error> {
         validate_url("database.url", &self.database.url, &["postgres", "postgresql"])?;
+        database::Connect::new(&self.database, "check")?;
         validate_url("rabbitmq.url", &self.rabbitmq.url, &["amqp", "amqps"])?;
+        broker::parse(&self.rabbitmq.url)?;
         if !self.id.is_empty() && !is_id(&self.id) {
             return Err(Error::key(
                 "id",
@@ -223,7 +235,7 @@ impl shared::Config for Config {
                 ),
             ));
         }
-        Ok(())
+        self.shutdown.validate()
     }
 }
 

@@ -15,6 +15,7 @@ mod identity;
 mod neighbours;
 mod outages;
 mod poison;
+mod poolers;
 mod programs;
 mod restarts;
 mod retries;

@@ -157,3 +157,71 @@ async fn the_admin_listeners_say_that_the_programs_live_are_ready_and_what_they_
         assert!(daemon.contains(&wanted), "{wanted} is not in\n{daemon}");
     }
 }
+
+#[tokio::test]
+async fn a_container_of_kubernetes_and_one_environment_for_both_programs_are_no_reason_not_to_start() {
+    let mut env: Vec<(&'static str, String)> = vec![
+        ("JALUR_SERVICE_HOST", "10.96.0.11".into()),
+        ("JALUR_PORT", "tcp://10.96.0.11:8080".into()),
+        ("JALUR_PORT_8080_TCP_ADDR", "10.96.0.11".into()),
+        ("JALUR_CONTROL_PLANE_SERVICE_PORT_GRPC", "8080".into()),
+        ("JALUR_CONTROL_PLANE_PORT", "tcp://10.96.0.11:8080".into()),
+        (
+            "JALUR_INGEST_DAEMON_PORT_9091_TCP",
+            "tcp://10.96.0.11:9091".into(),
+        ),
+    ];
+    // Each has a key that only the other knows.
+    env.extend([
+        ("JALUR_DEPTH_INTERVAL", "5s".to_owned()),
+        ("JALUR_INGEST__SHARDS", "2".to_owned()),
+    ]);
+    Stack::start(Options {
+        env,
+        ..Options::default()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_password_is_shown_by_no_command_whatever_it_looks_like() {
+    let stack = Stack::start(Options {
+        control_planes: 0,
+        daemons: 0,
+        ..Options::default()
+    })
+    .await;
+    for url in [
+        "postgres://u:hunter2/x@h/v",
+        "postgres://u:x/hunter2@h/v",
+        "postgres://u:hunter2@x@h/v",
+        "postgres://h/v?user=u&password=hunter2&sslpassword=hunter2",
+        "postgres://u:hunter2#x@h/v",
+        "host=h password=hunter2",
+        "hunter2",
+    ] {
+        let set = format!("database.url={url}");
+        for command in ["show", "check"] {
+            let arguments = ["config", command, "--set", &set];
+            for output in [
+                stack.control_plane_command(&arguments).await,
+                stack.daemon_command(&arguments).await,
+            ] {
+                let said = [output.stdout, output.stderr].concat();
+                let said = String::from_utf8_lossy(&said);
+                assert!(!said.contains("hunter2"), "{url}: config {command} says {said}");
+            }
+        }
+    }
+    let output = stack
+        .control_plane_command(&[
+            "config",
+            "check",
+            "--set",
+            "database.url=postgres://h/v?sslrootcert=/nope",
+        ])
+        .await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(said.contains("sslrootcert") && said.contains("/nope"), "{said}");
+}

@@ -4,14 +4,19 @@
 //! also the schema: it says which keys there are and what an environment variable's text is to be read as.
 
 pub mod duration;
+mod kubernetes;
 mod secret;
+mod sections;
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_yaml::{Mapping, Value};
 
-pub use self::secret::Secret;
+pub use self::{
+    secret::Secret,
+    sections::{Database, Log, LogFormat, Metrics, QueueType, Rabbitmq, Shutdown},
+};
 
 /// What every environment variable of ours starts with.
 pub const PREFIX: &str = "JALUR_";
@@ -38,6 +43,10 @@ const RESERVED: &[&str] = &[
 pub trait Config: Default + Serialize + DeserializeOwned {
     /// Dotted keys that hold secrets. Each may also be given as `KEY_file`, the path of a file that holds it.
     const SECRETS: &[&str];
+
+    /// Dotted keys of the other program, so that one file and one environment do for both. They are passed over; a flag
+    /// is meant for the program that it is given to.
+    const FOREIGN: &[&str] = &[];
 
     /// What the types cannot say: what must not be empty, and ranges.
     fn validate(&self) -> Result<(), Error>;
@@ -106,7 +115,9 @@ pub fn load<C: Config>(
         let layer: Value = serde_yaml::from_str(&text).map_err(|error| failed(error.to_string()))?;
         let from = path.display().to_string();
         for (key, value) in leaves(&schema, layer) {
-            set::<C>(&mut tree, &schema, &key, value, &from)?;
+            if !is_foreign::<C>(&key, value.is_null()) {
+                set::<C>(&mut tree, &schema, &key, value, &from)?;
+            }
         }
     }
 
@@ -117,6 +128,9 @@ pub fn load<C: Config>(
     variables.sort();
     for (name, text) in variables {
         let key = name[PREFIX.len()..].to_lowercase().replace("__", ".");
+        if is_foreign::<C>(&key, false) || kubernetes::is_injected(&name, &text) {
+            continue;
+        }
         let value = parse(&schema, &key, text, &name)?;
         set::<C>(&mut tree, &schema, &key, value, &name)?;
     }
@@ -130,6 +144,14 @@ pub fn load<C: Config>(
         .map_err(|error| Error::key(error.path().to_string(), error.inner().to_string()))?;
     config.validate()?;
     Ok(config)
+}
+
+/// Whether a key is the other program's alone; or one of its sections, where `empty` says that nothing stands in it.
+fn is_foreign<C: Config>(key: &str, empty: bool) -> bool {
+    let within = |known: &str| known.strip_prefix(key).is_some_and(|rest| rest.starts_with('.'));
+    C::FOREIGN
+        .iter()
+        .any(|&known| known == key || empty && within(known))
 }
 
 /// Secrets print masked, so their defaults must not be taken over from the printed tree.
@@ -251,115 +273,6 @@ fn names(section: Option<&Mapping>) -> String {
         .collect();
     names.sort_unstable();
     names.join(", ")
-}
-
-/// How PostgreSQL is reached.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Database {
-    /// `postgres://user:pass@host:5432/name`
-    pub url: Secret,
-    /// The most connections this program opens.
-    pub max_connections: u32,
-}
-
-impl Default for Database {
-    fn default() -> Self {
-        Self {
-            url: Secret::default(),
-            max_connections: 10,
-        }
-    }
-}
-
-/// How RabbitMQ is reached.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Rabbitmq {
-    /// `amqp://user:pass@host:5672/vhost`
-    pub url: Secret,
-    /// What new queues are.
-    pub queue_type: QueueType,
-}
-
-impl Default for Rabbitmq {
-    fn default() -> Self {
-        Self {
-            url: Secret::default(),
-            queue_type: QueueType::Classic,
-        }
-    }
-}
-
-/// What kind of queue RabbitMQ keeps messages in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum QueueType {
-    /// On one node.
-    Classic,
-    /// Replicated over a cluster's nodes.
-    Quorum,
-}
-
-/// How the program logs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Log {
-    /// A `tracing` filter, such as `info` or `info,ingest_daemon=debug`.
-    pub filter: String,
-    /// `text` or `json`.
-    pub format: LogFormat,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self {
-            // lapin calls a queue that is not there an error; what is one is reported by whoever asked.
-            filter: "info,lapin=off".into(),
-            format: LogFormat::Text,
-        }
-    }
-}
-
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-/// How the program stops.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Shutdown {
-    /// How long a stop may take at most.
-    #[serde(with = "duration")]
-    pub grace: std::time::Duration,
-}
-
-impl Default for Shutdown {
-    fn default() -> Self {
-        Self {
-            grace: std::time::Duration::from_secs(30),
-        }
-    }
-}
-
-/// What is measured.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Metrics {
-    /// Whether there are series per tenant. Turn it off for many thousands of tenants.
-    pub per_tenant: bool,
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self { per_tenant: true }
-    }
 }
 
 /// Checks that a URL is there and has one of `schemes`.

@@ -28,27 +28,60 @@ impl<T: Into<String>> From<T> for Secret {
     }
 }
 
+/// What stands for what is not shown.
+const MASK: &str = "********";
+
 impl fmt::Display for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MASK: &str = "********";
-        let url = self.0.split_once("://").map(|(scheme, rest)| {
-            let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            let (login, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-            let user = login.split_once(':').map(|(user, _)| user);
-            // A query may hold anything, passwords too.
-            let path = path.split_once('?').map_or(path, |(path, _)| path);
-            match (user, login) {
-                (Some(user), _) => format!("{scheme}://{user}:{MASK}@{host}{path}"),
-                (None, "") => format!("{scheme}://{host}{path}"),
-                (None, user) => format!("{scheme}://{user}@{host}{path}"),
-            }
-        });
-        match url {
-            Some(url) => f.write_str(&url),
-            None if self.0.is_empty() => Ok(()),
-            None => f.write_str(MASK),
+        match (self.0.is_empty(), shown(&self.0)) {
+            (true, _) => Ok(()),
+            (false, Some(url)) => f.write_str(&url),
+            (false, None) => f.write_str(MASK),
         }
     }
+}
+
+/// What may be seen of a URL, if it is one beyond doubt. A password that is not percent-encoded may hold any character
+/// that divides a URL, and then its parts are not what they seem: so every part has to look like itself.
+fn shown(secret: &str) -> Option<String> {
+    let (scheme, rest) = secret.split_once("://")?;
+    let (rest, query) = match rest.split_once('?') {
+        Some((rest, _)) => (rest, format!("?{MASK}")),
+        None => (rest, String::new()),
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    let (login, host) = match authority.split_once('@') {
+        Some((login, host)) => (Some(login), host),
+        None => (None, authority),
+    };
+    let is = |text: &str, more: &[u8]| {
+        text.bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~%".contains(&byte) || more.contains(&byte))
+    };
+    let at_signs = usize::from(login.is_some());
+    if !is(scheme, b"+") || !is(path, b"/") || secret.matches('@').count() != at_signs {
+        return None;
+    }
+    // What is no port may be the beginning of a password whose end is taken for the path.
+    let is_host = |host: &str| {
+        let (name, port) = match host.strip_prefix('[') {
+            Some(literal) => literal.split_once(']').unwrap_or((literal, "x")),
+            None => host.split_at(host.find(':').unwrap_or(host.len())),
+        };
+        let port = port.strip_prefix(':').unwrap_or(port);
+        is(name, b":") && port.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if !host.split(',').all(is_host) {
+        return None;
+    }
+    Some(match login {
+        None => format!("{scheme}://{host}{path}{query}"),
+        Some(login) => match login.split_once(':') {
+            Some((user, _)) if is(user, b"") => format!("{scheme}://{user}:{MASK}@{host}{path}{query}"),
+            None if is(login, b"") => format!("{scheme}://{login}@{host}{path}{query}"),
+            _ => format!("{scheme}://{MASK}@{host}{path}{query}"),
+        },
+    })
 }
 
 impl fmt::Debug for Secret {
@@ -69,18 +102,66 @@ mod tests {
 
     #[test]
     fn a_url_shows_all_but_its_password() {
-        assert_eq!(
-            Secret::from("amqp://jalur:p@ss@host:5672/v").to_string(),
-            "amqp://jalur:********@host:5672/v"
-        );
-        assert_eq!(
-            Secret::from("postgres://host/db?password=x").to_string(),
-            "postgres://host/db"
-        );
-        assert_eq!(
-            Secret::from("postgres://jalur@host/db").to_string(),
-            "postgres://jalur@host/db"
-        );
+        for (url, seen) in [
+            (
+                "amqp://jalur:p!ss@host:5672/v",
+                "amqp://jalur:********@host:5672/v",
+            ),
+            (
+                "amqp://jalur:p%40ss@host:5672/%2f",
+                "amqp://jalur:********@host:5672/%2f",
+            ),
+            (
+                "postgres://u:p@[::1]:5432/d",
+                "postgres://u:********@[::1]:5432/d",
+            ),
+            ("postgres://jalur@host/db", "postgres://jalur@host/db"),
+            ("postgres://host/db?password=x", "postgres://host/db?********"),
+            (
+                "postgresql:///db?host=/run&sslpassword=x",
+                "postgresql:///db?********",
+            ),
+        ] {
+            assert_eq!(Secret::from(url).to_string(), seen);
+        }
+    }
+
+    #[test]
+    fn a_url_that_may_be_cut_otherwise_than_meant_shows_nothing() {
+        for url in [
+            "postgres://u:hunter/2@h/v",
+            "postgres://u:hunt@er2@h/v",
+            "postgres://u:hunter?2@h/v",
+            "postgres://u:hunter#2@h/v",
+            "postgres://u:hunter2/@h/v",
+            "postgres://hunter2/x@h/v",
+            "amqp://u:hunter\\2@h/v",
+            "amqp://u:hunter2@h/v@w",
+            "postgres://u:hunter2",
+            "postgres://u:/hunter2@h",
+            "postgres:///u:hunter2@h",
+            "host=h user=u password=hunter2",
+            "postgres:u:hunter2@h",
+        ] {
+            let seen = Secret::from(url).to_string();
+            assert!(
+                !seen.contains("hunt") && !seen.contains("er2"),
+                "{url} is shown as {seen}"
+            );
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_part_of_a_password_is_ever_shown(password in "[A-Z/?#@:%\\[\\]&= ]{1,12}", at in 0_usize..3) {
+            let url = [
+                format!("postgres://u:{password}@h:5432/v"),
+                format!("amqp://u:{password}@h"),
+                format!("postgres://h/v?password={password}"),
+            ][at].clone();
+            let seen = Secret::from(url.as_str()).to_string();
+            proptest::prop_assert!(!seen.bytes().any(|byte| byte.is_ascii_uppercase()), "{url} is shown as {seen}");
+        }
     }
 
     #[test]

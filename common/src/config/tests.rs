@@ -1,5 +1,7 @@
 use std::io::Write as _;
 
+use serde::Deserialize;
+
 use super::*;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -14,6 +16,7 @@ struct Program {
 
 impl Config for Program {
     const SECRETS: &[&str] = &["database.url"];
+    const FOREIGN: &[&str] = &["auth.secret", "auth.secret_file", "auth.issuer", "capacity"];
 
     fn validate(&self) -> Result<(), Error> {
         if self.workers > 256 {
@@ -124,4 +127,39 @@ fn text_stays_text_and_lists_are_split_at_commas() {
 #[test]
 fn the_local_stacks_variables_are_no_configuration() {
     load::<Program>(None, env(&[("JALUR_URL", "x"), ("JALUR_DATABASE_URL", "y")]), &[]).unwrap();
+}
+
+#[test]
+fn the_other_programs_keys_are_passed_over_and_nobodys_are_not() {
+    let shared = file("workers: 3\nauth: { secret: x, issuer: y }\ncapacity: [1, 2]\n");
+    let variables = env(&[
+        ("JALUR_AUTH__SECRET_FILE", "/nowhere"),
+        ("JALUR_CAPACITY", "none"),
+        ("JALUR_CONTROL_PLANE_SERVICE_HOST", "10.0.0.1"),
+        ("JALUR_PORT", "tcp://10.0.0.1:8080"),
+    ]);
+    let config: Program = load(Some(shared.path()), variables, &[]).unwrap();
+    assert_eq!(config.workers, 3);
+    load::<Program>(Some(file("auth:\n").path()), [], &[]).unwrap();
+    for (text, named) in [
+        ("auth: { secrets: x }", "auth.secrets"),
+        ("aut:", "aut"),
+        ("auth: x", "auth"),
+    ] {
+        let error = load::<Program>(Some(file(text).path()), [], &[])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(named), "{error}");
+    }
+    for name in ["JALUR_AUTH__SECRETS", "JALUR_PORT", "JALUR_AUTH"] {
+        let error = load::<Program>(None, env(&[(name, "x")]), &[])
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(name), "{error}");
+    }
+    // A flag is given to this program.
+    let error = load::<Program>(None, [], &env(&[("capacity", "1")]))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("capacity"), "{error}");
 }

@@ -8,10 +8,13 @@ use http::{
 use tonic::{Code, Status};
 
 use super::json;
-use crate::error::TOO_LARGE;
+use crate::{error::TOO_LARGE, memory::Full};
 
 /// What a user is told of a fault of ours; the log has the rest.
 const INTERNAL: &str = "something failed here, and the log says what; the request may be sent again";
+
+/// How the decoder of requests begins what it says, which reaches us as a fault of ours.
+const UNDECODABLE: &str = "failed to decode Protobuf message";
 
 /// A call that failed.
 #[derive(Debug)]
@@ -67,6 +70,21 @@ impl Error {
     pub(super) fn too_large(bytes_max: usize) -> Self {
         let message = format!("the body is larger than {bytes_max} bytes; send less at once");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, message)
+    }
+
+    /// The body does not come.
+    pub(super) fn slow() -> Self {
+        let message = "the body did not come in time; send the request again";
+        Self::new(StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded, message)
+    }
+
+    /// There is no room for the request.
+    pub(super) fn full(full: Full) -> Self {
+        let (http, code) = match full {
+            Full::Tenant => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
+            Full::All => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
+        };
+        Self::new(http, code, full.to_string())
     }
 
     /// The call took too long.
@@ -139,8 +157,15 @@ pub(super) fn conceal(headers: &mut HeaderMap, method: &str) {
     let Some(code) = code_in(headers).filter(|code| is_ours(*code)) else {
         return;
     };
-    let status = Status::from_header_map(headers);
-    log(&status.unwrap_or_else(|| Status::new(code, "")), method);
+    let status = Status::from_header_map(headers).unwrap_or_else(|| Status::new(code, ""));
+    if status.message().starts_with(UNDECODABLE) {
+        headers.insert(
+            Status::GRPC_STATUS,
+            HeaderValue::from(i32::from(Code::InvalidArgument)),
+        );
+        return;
+    }
+    log(&status, method);
     headers.insert(Status::GRPC_MESSAGE, HeaderValue::from_static(INTERNAL));
     headers.remove(Status::GRPC_STATUS_DETAILS);
 }
@@ -196,6 +221,19 @@ mod tests {
         conceal(&mut headers, "m");
         let status = Status::from_header_map(&headers).unwrap();
         assert_eq!((status.code(), status.message()), (Code::Internal, INTERNAL));
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_decoded_is_the_callers_fault() {
+        let undecodable = <() as prost::Message>::decode(&[0xff][..]).unwrap_err();
+        let mut headers = HeaderMap::new();
+        Status::internal(undecodable.to_string())
+            .add_header(&mut headers)
+            .unwrap();
+        conceal(&mut headers, "m");
+        let status = Status::from_header_map(&headers).unwrap();
+        assert_eq!(status.code(), Code::InvalidArgument);
+        assert_eq!(status.message(), undecodable.to_string());
     }
 
     #[test]

@@ -10,16 +10,13 @@ use axum::{Router, body::Body, response::Response};
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, header::CONTENT_TYPE};
 use opentelemetry::metrics::Meter;
-use tonic::{Status, service::Routes};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tower::Service;
 
-use super::{
-    api,
-    error::{code_in, conceal},
-    metrics::{Metrics, UNKNOWN, Watched},
-    rest, routes,
-};
-use crate::identity::{self, Keys, rules};
+use super::{grpc, metrics::Metrics, rest, routes};
+use crate::{identity::Keys, memory::Memory, offload::Offload};
 
 /// The gateway as a service. It answers every request, errors included.
 #[derive(Clone, Debug)]
@@ -28,23 +25,50 @@ pub struct Front {
     shared: Arc<Shared>,
 }
 
+/// What a gateway is made with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What tokens are checked with.
+    pub keys: Keys,
+    /// The most bytes of a request's body that are taken.
+    pub body_bytes_max: usize,
+    /// What all requests hold is counted there.
+    pub memory: Memory,
+    /// Where large bodies are read.
+    pub offload: Offload,
+    /// Ends the streams of reflection and health.
+    pub closing: CancellationToken,
+}
+
 /// What every request needs.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) keys: Keys,
-    /// The most bytes of a REST body.
+    /// The most bytes of a request's body.
     pub(super) body_bytes_max: usize,
+    pub(super) memory: Memory,
+    pub(super) offload: Offload,
     pub(super) metrics: Metrics,
+    /// Ends the streams that have no end of their own.
+    pub(super) closing: CancellationToken,
+    /// Places for calls that nobody has to be known for.
+    pub(super) public_calls: Arc<Semaphore>,
 }
 
 impl Front {
-    /// A gateway to `inner`, the generated gRPC servers with reflection and health. Of a REST request's body at most
-    /// `body_bytes_max` bytes are read.
+    /// A gateway to `inner`, the generated gRPC servers with reflection and health.
     ///
     /// # Panics
     ///
     /// If the protos say of REST what the gateway does not understand, which no release does: the tests see to it.
-    pub fn new(inner: Routes, keys: Keys, body_bytes_max: usize, meter: &Meter) -> Self {
+    pub fn new(inner: Routes, options: Options, meter: &Meter) -> Self {
+        let Options {
+            keys,
+            body_bytes_max,
+            memory,
+            offload,
+            closing,
+        } = options;
         // Now, and not with the first request.
         routes::find("/");
         Self {
@@ -52,7 +76,11 @@ impl Front {
             shared: Arc::new(Shared {
                 keys,
                 body_bytes_max,
+                memory,
+                offload,
                 metrics: Metrics::new(meter),
+                closing,
+                public_calls: Arc::new(Semaphore::new(grpc::PUBLIC_CALLS_MAX)),
             }),
         }
     }
@@ -72,7 +100,7 @@ impl Service<Request<Body>> for Front {
         let Self { inner, shared } = self.clone();
         Box::pin(async move {
             Ok(if is_grpc(request.headers()) {
-                grpc(&shared, inner, request).await
+                grpc::serve(&shared, inner, request).await
             } else {
                 rest::serve(&shared, inner, request).await
             })
@@ -84,42 +112,4 @@ fn is_grpc(headers: &HeaderMap) -> bool {
     headers
         .get(CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
-}
-
-async fn grpc(shared: &Shared, mut inner: Router, mut request: Request<Body>) -> Response {
-    let path = request.uri().path();
-    let method = api::method(path);
-    let rule = rules::of(path);
-    let name = match (method, rules::public_service(path)) {
-        (Some(method), _) => method.name(),
-        (None, Some(service)) => service,
-        (None, None) => UNKNOWN,
-    };
-    let mut timer = shared.metrics.rpc(name);
-    let authorized = match name {
-        UNKNOWN => Err(Status::unimplemented("there is no such method")),
-        name => identity::authorize(&shared.keys, rule, name, request.headers()),
-    };
-    match authorized {
-        Ok(Some(caller)) => {
-            request.extensions_mut().insert(caller);
-        }
-        Ok(None) => {}
-        Err(status) => {
-            timer.stop(status.code());
-            return status.into_http();
-        }
-    }
-    let mut response = match inner.call(request).await {
-        Ok(response) => response,
-        Err(never) => match never {},
-    };
-    // An error without an answer is all in the headers; otherwise the code comes with the trailers.
-    if let Some(code) = code_in(response.headers()) {
-        timer.stop(code);
-        conceal(response.headers_mut(), name);
-    } else if method.is_none_or(api::Method::is_streaming) {
-        timer.stop(tonic::Code::Ok);
-    }
-    response.map(|body| Body::new(Watched::new(body, timer)))
 }

@@ -17,17 +17,26 @@
 //! patch on generated code; together they are more than this room.
 
 mod api;
+mod body;
 mod call;
+mod deadline;
 mod docs;
 mod error;
 mod front;
+mod grpc;
 mod json;
 mod metrics;
 mod openapi;
 mod rest;
 mod routes;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod transcode;
+mod wire;
 
-pub use self::{docs::router, front::Front, openapi::openapi};
+pub use self::{
+    docs::router,
+    front::{Front, Options},
+    openapi::openapi,
+};

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use axum::{Router, body::Body, response::Response};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use common::body::keep;
 use http::{
     HeaderMap, HeaderValue, Method as Verb, Request, StatusCode,
     header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
 };
 use http_body::Body as _;
-use http_body_util::BodyExt;
 use tonic::Code;
 
 use super::{
-    call,
+    body, call,
     error::Error,
     front::Shared,
     metrics::UNKNOWN,
@@ -22,11 +22,8 @@ use super::{
 };
 use crate::identity;
 
-/// The longest that a call may take, the reading of its body included. Longer than any method waits by itself.
+/// The longest that a call may take once its body is read. Longer than any method waits by itself.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How many times the largest body is read before its sender is cut off.
-const PATIENCE: usize = 4;
 
 /// Answers a request.
 pub(super) async fn serve(shared: &Shared, inner: Router, request: Request<Body>) -> Response {
@@ -51,11 +48,7 @@ async fn answer(shared: &Shared, inner: Router, request: Request<Body>, found: &
         };
     };
     let mut timer = shared.metrics.rpc(binding.method.name());
-    let exchange = exchange(shared, inner, request, binding, &found.segments);
-    let result = match tokio::time::timeout(CALL_TIMEOUT, exchange).await {
-        Ok(result) => result,
-        Err(_) => Err(Error::late(CALL_TIMEOUT.as_secs())),
-    };
+    let result = exchange(shared, inner, request, binding, &found.segments).await;
     timer.stop(result.as_ref().map_or_else(Error::code, |_| Code::Ok));
     result.unwrap_or_else(Error::into_response)
 }
@@ -71,24 +64,43 @@ async fn exchange(
     let failed = |status: tonic::Status| Error::of(&status, method.name());
     let (mut parts, body) = request.into_parts();
     // Before the body: who may not call does not make us read.
-    if let Some(caller) =
-        identity::authorize(&shared.keys, method.rule(), method.name(), &parts.headers).map_err(failed)?
-    {
+    let caller =
+        identity::authorize(&shared.keys, method.rule(), method.name(), &parts.headers).map_err(failed)?;
+    let account = shared.memory.account(caller.as_ref()).map_err(Error::full)?;
+    parts.extensions.insert(account.clone());
+    if let Some(caller) = caller {
         parts.extensions.insert(caller);
     }
     let body = match binding.body {
         routes::Body::Ignored => Bytes::new(),
         _ => {
             check_type(&parts.headers)?;
-            read(&parts.headers, body, shared.body_bytes_max).await?
+            check_length(&parts.headers, &body, shared.body_bytes_max)?;
+            let read = body::read(body, shared.body_bytes_max, &account).await;
+            read.map_err(|error| unread(error, shared.body_bytes_max))?
         }
     };
-    let message = transcode::request(binding, segments, parts.uri.query(), &body)?;
-    drop(body);
-    let answer = call::unary(inner, method, parts.extensions, message)
+    let answer = async {
+        let message = shared.offload.run(body.len(), {
+            let segments: Vec<_> = segments.iter().map(|&segment| segment.to_owned()).collect();
+            let query = parts.uri.query().map(str::to_owned);
+            let account = account.clone();
+            move || {
+                // What is read is held until it is a message, whether or not somebody still waits for it.
+                let _held = account;
+                transcode::request(binding, &segments, query.as_deref(), &body)
+            }
+        });
+        let message = message.await?;
+        call::unary(inner, method, parts.extensions, message)
+            .await
+            .map_err(failed)
+    };
+    let answer = tokio::time::timeout(CALL_TIMEOUT, answer)
         .await
-        .map_err(failed)?;
-    let mut response = Response::new(Body::from(transcode::response(binding, &answer)));
+        .unwrap_or_else(|_| Err(Error::late(CALL_TIMEOUT.as_secs())))?;
+    let body = Body::from(transcode::response(binding, &answer));
+    let mut response = Response::new(keep(body, account));
     if method.creates() {
         *response.status_mut() = StatusCode::CREATED;
     }
@@ -111,37 +123,20 @@ fn check_type(headers: &HeaderMap) -> Result<(), Error> {
     }
 }
 
-/// Reads a body of at most `bytes_max` bytes.
-async fn read(headers: &HeaderMap, mut body: Body, bytes_max: usize) -> Result<Bytes, Error> {
-    // Whoever asks before sending is told before sending: reading would say "go on".
-    let announced = body.size_hint().lower();
-    if announced > bytes_max as u64 && headers.contains_key(EXPECT) {
+/// Whoever asks before sending is told before sending: reading would say "go on".
+fn check_length(headers: &HeaderMap, body: &Body, bytes_max: usize) -> Result<(), Error> {
+    if body.size_hint().lower() > bytes_max as u64 && headers.contains_key(EXPECT) {
         return Err(Error::too_large(bytes_max));
     }
-    let mut collected = BytesMut::with_capacity(usize::try_from(announced).unwrap_or(0).min(bytes_max));
-    let mut total = 0;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame
-            .map_err(|_| Error::invalid("the body broke off"))?
-            .into_data()
-        else {
-            continue;
-        };
-        total += data.len();
-        if total <= bytes_max {
-            collected.extend_from_slice(&data);
-        } else if total > bytes_max.saturating_mul(PATIENCE) {
-            break;
-        } else {
-            // An answer while the client still sends is often lost to it: the connection is reset. So the rest is
-            // taken, within reason, and dropped.
-            collected = BytesMut::new();
-        }
-    }
-    if total > bytes_max {
-        Err(Error::too_large(bytes_max))
-    } else {
-        Ok(collected.freeze())
+    Ok(())
+}
+
+fn unread(error: body::Error, bytes_max: usize) -> Error {
+    match error {
+        body::Error::TooLarge => Error::too_large(bytes_max),
+        body::Error::BrokenOff => Error::invalid("the body broke off"),
+        body::Error::Late => Error::slow(),
+        body::Error::Full(full) => Error::full(full),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
 /// The message that path, query and body make together.
 pub(super) fn request(
     binding: &Binding,
-    segments: &[&str],
+    segments: &[impl AsRef<str>],
     query: Option<&str>,
     body: &[u8],
 ) -> Result<DynamicMessage, Error> {
@@ -31,7 +31,7 @@ pub(super) fn request(
         Body::Ignored => DynamicMessage::new(descriptor),
     };
     for (field, segment) in binding.variables.iter().zip(segments) {
-        let value = json::from_text(field, &decoded(field.name(), segment)?)?;
+        let value = json::from_text(field, &decoded(field.name(), segment.as_ref())?)?;
         if message.has_field(field) && *message.get_field(field) != value {
             let problem = "is another in the body than in the path; leave it out of the body";
             return Err(json::Error::field(field.name(), problem).into());

@@ -4,7 +4,10 @@ use proto::v1::{self, message_service_server::MessageService};
 use tonic::{Request, Response, Status};
 
 use super::{page_size, scope, timestamp};
-use crate::messages::{NewMessage, Publishing, Reading};
+use crate::{
+    memory::Account,
+    messages::{NewMessage, Publishing, Reading},
+};
 
 /// MessageService on [`Publishing`] and [`Reading`].
 #[derive(Clone, Debug)]
@@ -36,9 +39,11 @@ impl MessageService for MessageApi {
         request: Request<v1::ListMessagesRequest>,
     ) -> Result<Response<v1::ListMessagesResponse>, Status> {
         let tenant = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
+        let account = Account::of(&request)?;
         let request = request.get_ref();
         let limit = page_size("limit", request.limit)?;
-        let page = self.reading.page(tenant, request.cursor, limit as i64).await?;
+        let page = self.reading.page(tenant, request.cursor, limit as i64, &account);
+        let page = page.await?;
         let next_cursor = page.last().map_or(request.cursor, |last| last.position);
         let tenant_id = tenant.to_string();
         let data = page.into_iter().map(|message| v1::Message {

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     broker::{Outgoing, Publisher},
     error::Error,
+    offload::Offload,
     tenants::Tenants,
 };
 
@@ -22,12 +23,19 @@ pub(crate) struct NewMessage {
     pub(crate) payload: Option<String>,
 }
 
+impl NewMessage {
+    fn bytes(&self) -> usize {
+        self.payload.as_ref().map_or(0, String::len)
+    }
+}
+
 /// Publishing.
 #[derive(Clone, Debug)]
 pub(crate) struct Publishing {
     pub(crate) tenants: Tenants,
     pub(crate) publisher: Publisher,
     pub(crate) message_bytes_max: usize,
+    pub(crate) offload: Offload,
     /// `jalur_messages`, by outcome.
     pub(crate) messages: Counter<u64>,
 }
@@ -43,11 +51,16 @@ impl Publishing {
             let message = format!("is to hold 1 to {MESSAGES_MAX} messages, not {}", messages.len());
             return Err(Error::invalid("messages", message));
         }
-        let checked = messages
-            .into_iter()
-            .enumerate()
-            .map(|(index, message)| self.check(index, message));
-        let checked = checked.collect::<Result<Vec<_>, _>>()?;
+        let bytes_max = self.message_bytes_max;
+        let bytes = messages.iter().map(NewMessage::bytes).sum();
+        let checked = self.offload.run(bytes, move || {
+            let checked = messages
+                .into_iter()
+                .enumerate()
+                .map(|(index, message)| check(index, message, bytes_max));
+            checked.collect::<Result<Vec<_>, _>>()
+        });
+        let checked = checked.await?;
         // A tenant that is not there is an answer; its missing queue would only be a failure.
         self.tenants.get(tenant).await?;
         let now_ms = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
@@ -61,25 +74,24 @@ impl Publishing {
             .add(ids.len() as u64, &[KeyValue::new("outcome", "published")]);
         Ok(ids)
     }
+}
 
-    fn check(&self, index: usize, message: NewMessage) -> Result<(Uuid, String), Error> {
-        let id = match message.id {
-            Some(text) => Uuid::try_parse(&text).map_err(|_| {
-                Error::invalid(format!("messages[{index}].id"), format!("{text:?} is no UUID"))
-            })?,
-            None => Uuid::now_v7(),
-        };
-        let field = format!("messages[{index}].payload");
-        let Some(body) = message.payload else {
-            return Err(Error::invalid(field, "is missing: send any JSON value"));
-        };
-        match payload::check(body.as_bytes(), self.message_bytes_max) {
-            Ok(_) => Ok((id, body)),
-            Err(error @ payload::Error::TooLarge { .. }) => Err(Error::TooLarge {
-                field,
-                message: error.to_string(),
-            }),
-            Err(error) => Err(Error::invalid(field, error.to_string())),
-        }
+fn check(index: usize, message: NewMessage, bytes_max: usize) -> Result<(Uuid, String), Error> {
+    let id = match message.id {
+        Some(text) => Uuid::try_parse(&text)
+            .map_err(|_| Error::invalid(format!("messages[{index}].id"), format!("{text:?} is no UUID")))?,
+        None => Uuid::now_v7(),
+    };
+    let field = format!("messages[{index}].payload");
+    let Some(body) = message.payload else {
+        return Err(Error::invalid(field, "is missing: send any JSON value"));
+    };
+    match payload::check(body.as_bytes(), bytes_max) {
+        Ok(_) => Ok((id, body)),
+        Err(error @ payload::Error::TooLarge { .. }) => Err(Error::TooLarge {
+            field,
+            message: error.to_string(),
+        }),
+        Err(error) => Err(Error::invalid(field, error.to_string())),
     }
 }

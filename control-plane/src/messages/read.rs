@@ -5,15 +5,21 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{error::Error, tenants::Tenants};
+use crate::{
+    error::Error,
+    memory::{Account, COPIES},
+    tenants::Tenants,
+};
 
 /// The most payload of a page; one row is answered whatever its size.
 const PAGE_BYTES_MAX: i64 = 2 << 20;
-/// How many rows PostgreSQL is asked for at once: what it reads beyond the page's bytes is bounded by this.
-const CHUNK_ROWS: i64 = 100;
+/// How many rows are asked for before it is known how large they are. Most pages are no longer.
+const FIRST_ROWS: i64 = 100;
+/// By how much the next rows may be more: some small ones say little about the large ones behind them.
+const GROWTH: i64 = 4;
 
 /// A stored message.
-#[derive(Debug, sqlx::FromRow)]
+#[derive(Debug)]
 pub(crate) struct Message {
     pub(crate) id: Uuid,
     pub(crate) position: i64,
@@ -22,20 +28,31 @@ pub(crate) struct Message {
     pub(crate) created_at: OffsetDateTime,
 }
 
+/// Rows that were read together.
+struct Chunk {
+    rows: Vec<Message>,
+    /// Whether no others were there.
+    all: bool,
+}
+
 /// Reading.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
     pub(crate) pool: PgPool,
     pub(crate) tenants: Tenants,
+    /// The largest message there is, in bytes.
+    pub(crate) message_bytes_max: usize,
 }
 
 impl Reading {
-    /// The messages after `cursor`, `limit` at most and [`PAGE_BYTES_MAX`], one at least if there is one.
+    /// The messages after `cursor`, `limit` at most and [`PAGE_BYTES_MAX`], one at least if there is one. They are held
+    /// on `account`; where that is full a page ends early.
     pub(crate) async fn page(
         &self,
         tenant: TenantId,
         cursor: i64,
         limit: i64,
+        account: &Account,
     ) -> Result<Vec<Message>, Error> {
         if cursor < 0 {
             return Err(Error::invalid(
@@ -45,23 +62,30 @@ impl Reading {
         }
         let mut page: Vec<Message> = Vec::new();
         let (mut bytes, mut after) = (0, cursor);
+        let mut wanted = FIRST_ROWS.min(limit);
         loop {
-            let wanted = CHUNK_ROWS.min(limit - page.len() as i64);
-            let rows = self.chunk(tenant, after, wanted, PAGE_BYTES_MAX - bytes).await?;
-            let chunk_is_full = rows.len() as i64 == wanted;
+            let Chunk { rows, all } = self.chunk(tenant, after, wanted, PAGE_BYTES_MAX - bytes).await?;
             for row in rows {
                 let length = row.payload.len() as i64;
                 // The chunk always has a first row; the page takes it only when it is the page's first or fits.
                 if !page.is_empty() && bytes + length > PAGE_BYTES_MAX {
                     return Ok(page);
                 }
+                match account.hold(row.payload.len() * COPIES) {
+                    Ok(()) => {}
+                    Err(full) if page.is_empty() => return Err(Error::Unavailable(full.to_string())),
+                    Err(_) => return Ok(page),
+                }
                 bytes += length;
                 after = row.position;
                 page.push(row);
             }
-            if !chunk_is_full || page.len() as i64 == limit || bytes >= PAGE_BYTES_MAX {
+            let read = page.len() as i64;
+            if all || read == limit || bytes >= PAGE_BYTES_MAX {
                 break;
             }
+            let fit = (PAGE_BYTES_MAX - bytes) * read / bytes.max(1) + 1;
+            wanted = fit.min(wanted * GROWTH).min(limit - read);
         }
         if page.is_empty() {
             // Nothing to read, or nobody to read from?
@@ -71,34 +95,62 @@ impl Reading {
     }
 
     /// Up to `rows` rows after a position, cut where their payload exceeds `bytes`; one at least.
-    async fn chunk(
-        &self,
-        tenant: TenantId,
-        after: i64,
-        rows: i64,
-        bytes: i64,
-    ) -> Result<Vec<Message>, Error> {
-        Ok(sqlx::query_as(
-            "select id, position, payload, created_at
+    ///
+    /// Which are made into text is decided by what is stored, since a text is as large as the limit allows however
+    /// little is stored of it: four times what is stored as it is, sixteen times what is compressed. So PostgreSQL
+    /// makes a few megabytes at most of text that is not sent.
+    async fn chunk(&self, tenant: TenantId, after: i64, rows: i64, bytes: i64) -> Result<Chunk, Error> {
+        // `offset 0` keeps the text from being made once for each place that it is used at.
+        type Row = (Uuid, i64, String, OffsetDateTime, i64);
+        let found: Vec<Row> = sqlx::query_as(
+            "select id, position, payload, created_at, there
              from (
-                 select id, position, payload, created_at,
-                        sum(octet_length(payload)) over (order by position) - octet_length(payload) as before
+                 select id, position, payload, created_at, there,
+                        sum(octet_length(payload)) over before_and_itself - octet_length(payload) as before
                  from (
-                     select id, position, payload::text as payload, created_at
-                     from messages
-                     where tenant_id = $1 and position > $2
-                     order by position
-                     limit $3
-                 ) as rows
+                     select id, position, payload::text as payload, created_at, there
+                     from (
+                         select id, position, payload, created_at, count(*) over () as there,
+                                sum(estimate) over before_and_itself - estimate as before
+                         from (
+                             select id, position, payload, created_at,
+                                    least($5, least($5, pg_column_size(payload))
+                                              * case when pg_column_compression(payload) is null
+                                                     then 4 else 16 end) as estimate
+                             from messages
+                             where tenant_id = $1 and position > $2
+                             order by position
+                             limit $3
+                         ) as stored
+                         window before_and_itself as (order by position rows unbounded preceding)
+                     ) as estimated
+                     where before < $4
+                     offset 0
+                 ) as texts
+                 window before_and_itself as (order by position rows unbounded preceding)
              ) as sized
-             where before < $4 or before = 0
+             where before < $6
              order by position",
         )
         .bind(tenant.0)
         .bind(after)
         .bind(rows)
+        .bind(PAGE_BYTES_MAX)
+        .bind(i32::try_from(self.message_bytes_max).unwrap_or(i32::MAX / 16))
         .bind(bytes)
         .fetch_all(&self.pool)
-        .await?)
+        .await?;
+        let there = found.first().map_or(0, |(.., there)| *there);
+        let all = there < rows && found.len() as i64 == there;
+        let message = |(id, position, payload, created_at, _): Row| Message {
+            id,
+            position,
+            payload,
+            created_at,
+        };
+        Ok(Chunk {
+            rows: found.into_iter().map(message).collect(),
+            all,
+        })
     }
 }

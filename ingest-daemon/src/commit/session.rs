@@ -2,11 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use common::id::TenantId;
-use sqlx::{
-    AssertSqlSafe, Connection as _, PgConnection,
-    postgres::{PgConnectOptions, PgDatabaseError},
-};
+use common::{database::Connect, id::TenantId};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, postgres::PgDatabaseError};
 use uuid::Uuid;
 
 use super::{
@@ -39,11 +36,8 @@ pub(super) struct Session {
 
 impl Session {
     /// Opens one, and ends the one that was given up before.
-    pub(super) async fn open(
-        options: &PgConnectOptions,
-        abandoned: Option<&Backend>,
-    ) -> Result<Self, sqlx::Error> {
-        let mut connection = PgConnection::connect_with(options).await?;
+    pub(super) async fn open(connect: &Connect, abandoned: Option<&Backend>) -> Result<Self, sqlx::Error> {
+        let mut connection = connect.connection().await?;
         let backend = sqlx::query_as(statements::BACKEND)
             .fetch_one(&mut connection)
             .await?;

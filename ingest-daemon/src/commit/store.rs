@@ -2,8 +2,7 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use common::{config, database, id::TenantId};
-use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
+use common::{config, database::Connect, id::TenantId};
 use tokio::time::timeout;
 
 use super::{
@@ -47,7 +46,7 @@ pub(super) enum Job<'a> {
 /// A committer's way to PostgreSQL.
 #[derive(Debug)]
 pub(super) struct Store {
-    options: PgConnectOptions,
+    connect: Connect,
     session: Option<Session>,
     /// It may still be at it, and hold counters.
     abandoned: Option<Backend>,
@@ -57,9 +56,10 @@ impl Store {
     pub(super) fn new(config: &config::Database) -> Result<Self, config::Error> {
         Ok(Self {
             // What is slow or fails is said once, by the lanes that it concerns.
-            options: database::options(config, "jalur-ingest-daemon")?
-                .disable_statement_logging()
-                .options(PLANNING),
+            connect: PLANNING.iter().fold(
+                Connect::new(config, "jalur-ingest-daemon")?.quiet(),
+                |connect, (name, value)| connect.set(name, value),
+            ),
             session: None,
             abandoned: None,
         })
@@ -105,7 +105,7 @@ impl Store {
     async fn open(&mut self) -> Result<Session, String> {
         let opened = timeout(
             CONNECT_TIMEOUT,
-            Session::open(&self.options, self.abandoned.as_ref()),
+            Session::open(&self.connect, self.abandoned.as_ref()),
         )
         .await;
         let session = opened

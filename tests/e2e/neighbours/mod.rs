@@ -4,7 +4,9 @@
 
 mod backups;
 mod fleet;
+mod memory;
 mod queues;
+mod stopping;
 mod tables_commit;
 
 use std::time::Duration;

@@ -137,6 +137,18 @@ impl Stack {
         self.options.daemon_env.push((name, value));
     }
 
+    /// Starts one more control plane, and waits until it is ready.
+    pub async fn add_control_plane(&mut self) -> anyhow::Result<&Member> {
+        let member = self.add(Kind::ControlPlane)?;
+        member.ready().await?;
+        Ok(member)
+    }
+
+    /// A variable of every program that is added from now on, and of subcommands.
+    pub fn configure(&mut self, name: &'static str, value: String) {
+        self.options.env.push((name, value));
+    }
+
     fn add(&mut self, kind: Kind) -> anyhow::Result<&Member> {
         let member = self.prepare(kind)?;
         member.start()?;

@@ -20,6 +20,9 @@ pub(super) use self::{
 };
 use super::api;
 
+/// The most elements of a list. No list of a request may hold more.
+pub(super) const LIST_MAX: usize = 1_000;
+
 /// How much of what was sent is said back in an error.
 const SHOWN_CHARS_MAX: usize = 64;
 

@@ -9,7 +9,7 @@ use std::{borrow::Cow, fmt};
 use prost_reflect::{DynamicMessage, FieldDescriptor, MessageDescriptor, Value};
 use serde::{
     Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
+    de::{MapAccess, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
 
@@ -59,8 +59,8 @@ fn object(descriptor: &MessageDescriptor, json: &str) -> Result<DynamicMessage, 
     let mut message = DynamicMessage::new(descriptor.clone());
     // As many as the message has fields, at most.
     let mut seen: Vec<u32> = Vec::new();
-    let Members(members) = serde_json::from_str(json).map_err(malformed)?;
-    for (name, json) in members {
+    // One more than it has fields: then one is unknown or stands there twice, and what follows does not matter.
+    for (name, json) in members(json, descriptor.fields().len() + 1)? {
         let Some(field) = descriptor.get_field_by_name(&name) else {
             return Err(Error::field(
                 &super::cut(&name),
@@ -97,7 +97,13 @@ fn list(field: &FieldDescriptor, json: &str) -> Result<Value, Error> {
     if !json.starts_with('[') {
         return Err(Error::unexpected(field, "an array", json));
     }
-    let elements: Vec<&RawValue> = serde_json::from_str(json).map_err(malformed)?;
+    let elements = elements(json, super::LIST_MAX + 1)?;
+    if elements.len() > super::LIST_MAX {
+        return Err(Error::new(format!(
+            "is to hold {} elements at most, not more",
+            super::LIST_MAX
+        )));
+    }
     let values = elements.iter().enumerate();
     values
         .map(|(at, json)| value(field, json.get()).map_err(|error| error.within(&format!("[{at}]"))))
@@ -147,30 +153,81 @@ fn string(json: &str) -> Option<Cow<'_, str>> {
 #[derive(Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// An object's members in the order they stand there, repeated names included.
-struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+/// A member of an object: its name and its value.
+type Member<'a> = (Cow<'a, str>, &'a RawValue);
 
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
+/// An object's first members in the order they stand there, repeated names included.
+fn members(json: &str, count_max: usize) -> Result<Vec<Member<'_>>, Error> {
+    let mut first = First::new(count_max);
+    first.read(json)?;
+    Ok(first.items)
+}
 
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members<'de>;
+/// An array's first elements.
+fn elements(json: &str, count_max: usize) -> Result<Vec<&RawValue>, Error> {
+    let mut first = First::new(count_max);
+    first.read(json)?;
+    Ok(first.items)
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+/// Takes so many items from the text, and does not go on: a reference to a value is larger than the value may be, and
+/// there may be millions.
+struct First<T> {
+    items: Vec<T>,
+    count_max: usize,
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some((Text(name), value)) = map.next_entry()? {
-                    members.push((name, value));
-                }
-                Ok(Members(members))
-            }
+impl<T> First<T> {
+    fn new(count_max: usize) -> Self {
+        let items = Vec::new();
+        Self { items, count_max }
+    }
+
+    fn read<'de>(&mut self, json: &'de str) -> Result<(), Error>
+    where
+        for<'a> &'a mut Self: Visitor<'de, Value = ()>,
+    {
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        match deserializer.deserialize_any(&mut *self) {
+            // Where it stopped, its syntax is not at its end.
+            Err(_) if self.items.len() == self.count_max => Ok(()),
+            Err(error) => Err(malformed(error)),
+            Ok(_) => Ok(()),
         }
+    }
+}
 
-        deserializer.deserialize_map(Object)
+impl<'de> Visitor<'de> for &mut First<Member<'de>> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while self.items.len() < self.count_max
+            && let Some((Text(name), value)) = map.next_entry()?
+        {
+            self.items.push((name, value));
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Visitor<'de> for &mut First<&'de RawValue> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while self.items.len() < self.count_max
+            && let Some(value) = seq.next_element()?
+        {
+            self.items.push(value);
+        }
+        Ok(())
     }
 }
 

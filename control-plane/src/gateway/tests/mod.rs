@@ -1,5 +1,6 @@
 //! The whole gateway, in front of handlers that answer from nothing.
 
+mod bounds;
 mod echo;
 
 use std::time::Duration;
@@ -13,19 +14,26 @@ use proto::v1::{
     self, message_service_client, message_service_server, tenant_service_client, tenant_service_server,
 };
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, service::Routes};
 use tower::ServiceExt;
 use uuid::Uuid;
 
 use self::echo::Echo;
-use super::{Front, router};
-use crate::identity::{Keys, Role};
+use super::{Front, Options, router};
+use crate::{
+    identity::{Keys, Role},
+    memory::Memory,
+    offload::Offload,
+};
 
 const TENANT: Uuid = Uuid::from_u128(1);
 const BODY_BYTES_MAX: usize = 1_000;
+const MEMORY_BYTES: usize = 16 << 20;
 
 struct Gateway {
     router: Router,
+    closing: CancellationToken,
     metrics: Metrics,
     keys: Keys,
 }
@@ -48,12 +56,21 @@ impl Gateway {
         let keys = Keys::new("a secret of thirty-two bytes, or more", "jalur", "jalur");
         let metrics = Metrics::new().unwrap();
         let (_, health) = tonic_health::server::health_reporter();
+        let closing = CancellationToken::new();
         let inner = Routes::new(tenant_service_server::TenantServiceServer::new(Echo))
             .add_service(message_service_server::MessageServiceServer::new(Echo))
             .add_service(health);
-        let front = Front::new(inner, keys.clone(), BODY_BYTES_MAX, &metrics.meter());
+        let options = Options {
+            keys: keys.clone(),
+            body_bytes_max: BODY_BYTES_MAX,
+            memory: Memory::new(MEMORY_BYTES),
+            offload: Offload::new(),
+            closing: closing.clone(),
+        };
+        let front = Front::new(inner, options, &metrics.meter());
         Self {
             router: router(front),
+            closing,
             metrics,
             keys,
         }

@@ -143,6 +143,24 @@ fn a_field_that_stands_twice_is_refused() {
 }
 
 #[test]
+fn a_list_holds_so_many_elements_and_no_more_are_looked_at() {
+    let publish_of = |count: usize| format!(r#"{{"messages":[{}]}}"#, vec!["{}"; count].join(","));
+    assert_eq!(publish(&publish_of(1_000)).messages.len(), 1_000);
+    assert_eq!(
+        refused("PublishMessagesRequest", &publish_of(1_001)),
+        "messages is to hold 1000 elements at most, not more"
+    );
+    // Members beyond what a message can have are not collected either.
+    let members = vec![r#""a":0"#; 1_000].join(",");
+    assert!(refused("CreateTenantRequest", &format!("{{{members}}}")).starts_with("a is unknown"));
+    let members = vec![r#""name":"a""#; 1_000].join(",");
+    assert_eq!(
+        refused("CreateTenantRequest", &format!("{{{members}}}")),
+        "name stands there twice"
+    );
+}
+
+#[test]
 fn malformed_json_is_named_with_line_and_column() {
     assert_eq!(
         refused("CreateTenantRequest", "{\n\"name\":}"),
