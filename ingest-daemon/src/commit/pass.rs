@@ -1,7 +1,7 @@
 //! How a commit that fails is taken apart. Pure.
 //!
-//! A pass begins with the whole commit as one piece. When that fails PostgreSQL is asked whether it is well, for if it
-//! is not, nobody is to blame. Otherwise the search begins. Among several tenants it is for tenants alone: a piece that
+//! A pass begins with the whole commit as one piece. When that fails PostgreSQL is asked whether it is well, and
+//! `messages` as a whole with it, for if they are not, nobody is to blame. Otherwise the search begins. Among several tenants it is for tenants alone: a piece that
 //! fails is split by tenant, and whoever fails alone is left out, to be tried in a commit of its own. There the search
 //! is for rows, and halves what fails on a row's account until the row is alone.
 
@@ -174,7 +174,7 @@ impl Pass {
                 self.failed = true;
                 self.slow |= blame == Blame::Slow;
                 self.lost |= blame == Blame::Session;
-                if blame == Blame::Row || self.probed {
+                if self.probed {
                     self.take_apart(piece, blame, detail);
                 } else {
                     self.pending = Some((piece, blame, detail));

@@ -26,8 +26,8 @@ const SUSPECTS_MAX: usize = 1_000;
 
 /// A lock is waited for half as long as anything else, and never long: it is held until it is not.
 const LOCK_MAX: Duration = Duration::from_millis(500);
-/// What comes after a statement's own timeout: the commit, and with it the disk.
-const GRACE: Duration = Duration::from_millis(500);
+/// What comes after a suspect's statement: the commit, and with it the disk.
+const SUSPECT_GRACE: Duration = Duration::from_millis(500);
 
 /// How long one statement may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,11 +56,12 @@ pub(super) struct Terms {
 }
 
 impl Patience {
-    fn new(statement: Duration) -> Self {
+    /// With a grace for what comes after the statement: the commit, and with it the disk.
+    fn new(statement: Duration, grace: Duration) -> Self {
         Self {
             statement,
             lock: (statement / 2).min(LOCK_MAX),
-            answer: statement + GRACE,
+            answer: statement + grace,
         }
     }
 }
@@ -75,12 +76,12 @@ pub(super) struct Shared {
 impl Shared {
     /// The terms of the next commit. One tenant to blame among the 250 of a commit costs its neighbours the whole's
     /// 250 ms and 100 ms at each of three levels, beside what is stored meanwhile; one that first comes to light when
-    /// the transaction ends costs the 500 ms until the session is given up beyond that.
+    /// the transaction ends costs the 300 ms until the session is given up beyond that.
     pub(super) fn terms(&self) -> Terms {
         let whole = SHARED * (1 << self.doublings);
-        let part = Patience::new(whole * 2 / 5);
+        let part = Patience::new(whole * 2 / 5, whole);
         Terms {
-            whole: Patience::new(whole),
+            whole: Patience::new(whole, whole * 6 / 5),
             part,
             probe: part,
             budget: whole * 5,
@@ -126,11 +127,11 @@ impl Suspects {
     pub(super) fn terms(&self, tenant: Option<TenantId>) -> Terms {
         let slow = tenant.and_then(|tenant| self.slow.get(&tenant));
         let level = slow.map_or(0, |slow| slow.level);
-        let patience = Patience::new(suspect(level));
+        let patience = Patience::new(suspect(level), SUSPECT_GRACE);
         Terms {
             whole: patience,
             part: patience,
-            probe: Patience::new(SUSPECT),
+            probe: Patience::new(SUSPECT, SUSPECT_GRACE),
             budget: patience.answer.max(Duration::from_secs(1)),
             rows_max: match level {
                 0 => usize::MAX,
