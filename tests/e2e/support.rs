@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, process::Output, sync::Arc, time::Duration};
 use common::id::TenantId;
 use control_plane::identity::Role;
 use lapin::{Channel, Connection, options::QueueDeclareOptions, types::FieldTable};
+use local::processes::Signal;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::{PgPool, Postgres, Transaction};
@@ -229,6 +230,17 @@ impl Stack {
         })
         .await;
         text
+    }
+
+    /// Freezes the broker, as a machine that hangs would, or thaws it.
+    pub(crate) fn freeze_rabbitmq(&self, frozen: bool) {
+        let native = self.0.environment().native().unwrap();
+        let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
+        native.rabbitmq().signal(signal);
+    }
+
+    pub(crate) async fn stop_rabbitmq(&self) {
+        self.0.environment().native().unwrap().rabbitmq().stop().await;
     }
 
     pub(crate) async fn restart_rabbitmq(&self) {

@@ -55,10 +55,19 @@ impl Channels {
         }
     }
 
+    /// Whether a call could be made now: the connection, or why there is no use in waiting.
+    pub(super) fn ready(&self) -> Result<Arc<Link>, Error> {
+        let link = self.broker.current()?;
+        if self.purpose == Purpose::Publishing && link.blocked() {
+            return Err(Error::Blocked);
+        }
+        Ok(link)
+    }
+
     /// A channel for one call. Without a connection the answer is an error at once, and so it is for what publishes
     /// while the broker takes no messages; a call waits only for other calls, and not when one of those comes true.
     pub async fn take(&self) -> Result<Lease, Error> {
-        let link = self.broker.current()?;
+        let link = self.ready()?;
         let free = Arc::clone(&self.free).acquire_owned();
         let permit = tokio::select! {
             biased;

@@ -2,6 +2,7 @@
 //! without message ids. At the end there is an account: nothing of theirs lost, doubled, redelivered or dead-lettered,
 //! and nobody waited for long.
 
+mod answers;
 mod backups;
 mod fleet;
 mod memory;

@@ -4,6 +4,7 @@
 //! that gives up takes back what can still be taken back: see [`call`].
 
 mod call;
+mod shares;
 
 use std::{borrow::Cow, future::Future, time::Duration};
 
@@ -11,11 +12,13 @@ use futures::future;
 use lapin::{BasicProperties, Channel, Confirmation, options::BasicPublishOptions};
 use tokio::time::{Instant, timeout_at};
 
-use self::call::Call;
+use self::{call::Call, shares::Shares};
 use super::{Broker, Channels, Error as BrokerError, Purpose};
 
 /// The reply code of an exchange that is not there.
 const NOT_FOUND: u16 = 404;
+/// One destination has this part of the calls at once, at most.
+const SHARE: usize = 4;
 /// How long what was sent before an alarm may still be confirmed. The broker confirms what it has taken within
 /// milliseconds; what it has not is not read before the alarm's end.
 const ALARM_GRACE: Duration = Duration::from_millis(500);
@@ -75,15 +78,17 @@ pub struct Message<'a> {
 #[derive(Clone, Debug)]
 pub struct Publisher {
     channels: Channels,
+    shares: Shares,
     /// How long a call may take. Without it a call waits for the broker's word for as long as the connection lasts.
     patience: Option<Duration>,
 }
 
 impl Publisher {
-    /// For no more than `calls_max` calls at once, `patience` long each.
+    /// For no more than `calls_max` calls at once, a quarter of them to one destination, `patience` long each.
     pub fn new(broker: Broker, calls_max: usize, patience: Option<Duration>) -> Self {
         Self {
             channels: Channels::new(broker, Purpose::Publishing, calls_max),
+            shares: Shares::new(calls_max.div_ceil(SHARE)),
             patience,
         }
     }
@@ -92,6 +97,9 @@ impl Publisher {
     /// may have been taken, but none is taken afterwards, as far as the broker lets that be known.
     pub async fn publish(&self, route: &Route, messages: Vec<Message<'_>>) -> Result<(), Error> {
         let until = self.patience.map(|patience| Instant::now() + patience);
+        // What cannot be sent is not waited for.
+        self.channels.ready()?;
+        let _share = before(until, self.shares.take(&route.key)).await?;
         let call = Call::of(before(until, self.channels.take()).await??);
         let sending = before(until, send(call.channel(), route, messages));
         let alarm = async {

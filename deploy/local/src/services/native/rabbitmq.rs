@@ -3,11 +3,11 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use nix::sys::signal::Signal;
 
 use super::Slot;
@@ -18,6 +18,8 @@ use crate::{
 };
 
 const USER: &str = "jalur";
+/// It starts an Erlang of its own.
+const CONTROL_MAX: Duration = Duration::from_secs(60);
 /// epmd has nothing to save.
 const EPMD_GRACE: Duration = Duration::from_secs(2);
 
@@ -129,24 +131,14 @@ impl Rabbitmq {
     fn spec(&self) -> Spec {
         let mut command = Command::new(self.programs.folder.join("rabbitmq-server"));
         without_inherited(&mut command);
-        let State {
-            id,
-            distribution_port,
-            ..
-        } = &self.state;
+        self.address(&mut command);
+        let distribution_port = self.state.distribution_port;
         command
-            .current_dir("/")
-            // The Erlang cookie is kept there.
-            .env("HOME", &self.folder)
-            // Not the port: the node's files are bound to its name.
-            .env("RABBITMQ_NODENAME", format!("jalur-{id}@localhost"))
             .env("RABBITMQ_DIST_PORT", distribution_port.to_string())
             .env(
                 "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS",
                 "-kernel inet_dist_use_interface {127,0,0,1}",
             )
-            // Nothing of a system-wide installation is to be read or written.
-            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
             .env("RABBITMQ_CONFIG_FILE", self.folder.join("rabbitmq.conf"))
             .env("RABBITMQ_CONFIG_FILES", self.folder.join("conf.d"))
             .env(
@@ -165,7 +157,6 @@ impl Rabbitmq {
             .env("RABBITMQ_LOGS", "-")
             // The script is to become the node, not to stand in front of it: then its pid is the broker's.
             .env("RUNNING_UNDER_SYSTEMD", "true");
-        self.share_epmd(&mut command);
         Spec {
             name: "rabbitmq".into(),
             command,
@@ -189,6 +180,19 @@ impl Rabbitmq {
         }
     }
 
+    /// Which node it is, for itself and for who controls it.
+    fn address(&self, command: &mut Command) {
+        command
+            .current_dir("/")
+            // The Erlang cookie is kept there.
+            .env("HOME", &self.folder)
+            // Not the port: the node's files are bound to its name.
+            .env("RABBITMQ_NODENAME", format!("jalur-{}@localhost", self.state.id))
+            // Nothing of a system-wide installation is to be read or written.
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null");
+        self.share_epmd(command);
+    }
+
     fn share_epmd(&self, command: &mut Command) {
         command
             .env("ERL_EPMD_PORT", self.state.epmd_port.to_string())
@@ -210,6 +214,24 @@ impl Rabbitmq {
     /// Kills it, as a power cut would.
     pub async fn kill(&self) {
         self.process.kill().await;
+    }
+
+    /// Runs `rabbitmqctl` on it.
+    pub async fn control(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let mut command = Command::new(self.programs.folder.join("rabbitmqctl"));
+        without_inherited(&mut command);
+        self.address(&mut command);
+        command.args(arguments).stdin(Stdio::null());
+        let running = tokio::process::Command::from(command).kill_on_drop(true).output();
+        let output = tokio::time::timeout(CONTROL_MAX, running)
+            .await
+            .context("rabbitmqctl does not end")??;
+        ensure!(
+            output.status.success(),
+            "rabbitmqctl {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
     }
 
     /// Signals it: SIGSTOP freezes all of it, SIGCONT thaws it.
