@@ -28,7 +28,7 @@ use uuid::Uuid;
 use crate::{
     broker::Publisher,
     commit::{Committer, Gate},
-    config::Config,
+    config::{Config, SUSPECT_CONNECTIONS},
     fleet::{Client, Identity},
     flow::{Budget, Limits},
     lane::Board,
@@ -40,8 +40,6 @@ use crate::{
 
 /// What is kept of the grace for saying goodbye, after the lanes have drained or run out of time.
 const GOODBYE: Duration = Duration::from_secs(4);
-/// How many connections to PostgreSQL lanes under suspicion have between them.
-const SUSPECTS_CONNECTIONS: usize = 2;
 /// A database that takes longer to say anything does not count as reachable.
 const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -84,7 +82,7 @@ impl App {
             config.rabbitmq.queue_type,
         ));
 
-        let gate = Gate::new(SUSPECTS_CONNECTIONS);
+        let gate = Gate::new(SUSPECT_CONNECTIONS);
         let mut shards = Vec::with_capacity(config.ingest.shards);
         let mut handles = Vec::with_capacity(config.ingest.shards);
         for _ in 0..config.ingest.shards {
