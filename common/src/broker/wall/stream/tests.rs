@@ -122,14 +122,18 @@ fn what_cannot_be_read_is_mended_and_told_beside_it() {
 #[test]
 fn what_there_is_no_room_for_comes_empty_and_its_neighbours_whole() {
     let large = vec![b'x'; 60_000];
-    let mut came = [message(1, 1, &fine(), &large), message(1, 2, &fine(), &large)].concat();
-    // Frames of channels come between each other.
-    came.truncate(came.len() - 30_000);
-    let rest = &message(1, 2, &fine(), &large)[came.len() - message(1, 1, &fine(), &large).len()..];
-    let at_frame_end = rest.len() % 1_008;
-    came.extend(&rest[..at_frame_end]);
-    came.extend(message(2, 1, &fine(), b"small"));
-    came.extend(&rest[at_frame_end..]);
+    let (first, second) = large.split_at(30_000);
+    // Frames of other channels come between those of one.
+    let came = [
+        message(1, 1, &fine(), &large),
+        deliver(1, 2, b"key"),
+        content(1, large.len(), &fine()),
+        frame(3, 1, first),
+        message(2, 1, &fine(), b"small"),
+        frame(3, 1, second),
+        message(1, 3, &fine(), b""),
+    ]
+    .concat();
     let (read, accounts) = through(&came, &[4_000], Meter::new(50_000), 0);
     let read = frames(&read);
     assert_eq!(body_of(&read, 1), large);
