@@ -11,6 +11,9 @@ use uuid::Uuid;
 
 use crate::{broker::Envelope, retry::Policy};
 
+/// A letter's headers travel in one frame, and what is longer helps nobody.
+const DETAIL_BYTES_MAX: usize = 1_000;
+
 /// A delivery as the broker made it.
 #[derive(Debug)]
 pub(crate) struct Delivery {
@@ -198,13 +201,22 @@ impl Message {
             envelope: self.envelope,
             to: retry.after(attempts),
             reason: Reason::Refused,
-            detail,
+            detail: brief(detail),
             attempts,
             first_failed: self.first_failed.unwrap_or(now),
             failed: now,
             held: self.held,
         }
     }
+}
+
+/// What a letter and the log say of a failure: a trigger's words may be of any length.
+fn brief(mut detail: String) -> String {
+    if detail.len() > DETAIL_BYTES_MAX {
+        detail.truncate(detail.floor_char_boundary(DETAIL_BYTES_MAX));
+        detail.push('…');
+    }
+    detail
 }
 
 /// The message's id: the one that it carries from an earlier time, else what its `message_id` says, else a new one.
@@ -260,6 +272,35 @@ mod tests {
         let message = decode(b" {\"a\": 1.50}").unwrap();
         assert_eq!((message.tag, message.payload.as_str()), (7, " {\"a\": 1.50}"));
         assert_eq!(message.since, UNIX_EPOCH);
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_told_from_others_is_a_dead_letter_under_one_id() {
+        let decode = || {
+            let delivery = Delivery {
+                tag: 7,
+                body: b"1".to_vec(),
+                envelope: Envelope::default(),
+                held: Held::default(),
+                verdict: Some(Verdict::Unreadable("message_id cannot be read: ff".into())),
+            };
+            delivery.decode(TENANT, 100, UNIX_EPOCH).unwrap_err()
+        };
+        let letter = decode();
+        assert_eq!(
+            (letter.reason, letter.body.as_slice()),
+            (Reason::Unreadable, &b"1"[..])
+        );
+        assert!(letter.detail.contains("message_id"));
+        assert_eq!(letter.id, decode().id);
+    }
+
+    #[test]
+    fn what_is_said_of_a_failure_is_short() {
+        let letter = decode(b"1")
+            .unwrap()
+            .refused("ä".repeat(100_000), &Policy::new(&[]), UNIX_EPOCH);
+        assert_eq!(letter.detail, format!("{}…", "ä".repeat(500)));
     }
 
     #[test]

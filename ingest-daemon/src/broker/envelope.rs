@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, time::SystemTime};
 
+use common::broker::headers::{CUT, cut};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
@@ -19,6 +20,25 @@ const FIRST_FAILED_AT: &str = "x-jalur-first-failed-at";
 const PUBLISHED_AT: &str = "x-jalur-published-at";
 /// Kept by the broker, and survives a restart of it.
 const PERSISTENT: u8 = 2;
+
+/// Sender-selected distribution: the broker would route a copy to each queue that these name.
+const OBEYED: [&str; 2] = ["CC", "BCC"];
+/// A queue that is named here counts as one where the message has been, and the broker drops what would come to it
+/// again when its delay expires.
+const DEATHS: [&str; 7] = [
+    "x-death",
+    "x-first-death-exchange",
+    "x-first-death-queue",
+    "x-first-death-reason",
+    "x-last-death-exchange",
+    "x-last-death-queue",
+    "x-last-death-reason",
+];
+/// The broker closes the channel of a publisher that has no consumer of direct replies.
+const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to";
+/// What other people's headers may take. They travel in one frame, of 128 kB unless it was agreed otherwise, and the
+/// broker adds its own about delays: half of that, less 6 kB for ours and the other properties.
+const HEADERS_BYTES_MAX: usize = 58 << 10;
 
 /// A message's properties. Boxed: they are large, and moved around with every message.
 #[derive(Clone, Debug, Default)]
@@ -96,12 +116,21 @@ impl Envelope {
             .as_ref()
             .map(|headers| headers.inner().clone())
             .unwrap_or_default();
-        // Sender-selected distribution would route a copy to each of these again.
-        for name in ["CC", "BCC"] {
+        for name in OBEYED {
             if let Some(value) = headers.remove(name) {
-                headers.insert(format!("x-jalur-{}", name.to_lowercase()).into(), value);
+                headers.insert(aside(name), value);
             }
         }
+        for name in DEATHS {
+            match headers.remove(name) {
+                // After a retry it is the broker's word about our own delay queues.
+                Some(value) if letter.envelope.attempts() == 0 => {
+                    headers.insert(aside(name), value);
+                }
+                _ => {}
+            }
+        }
+        fit(&mut headers);
         let mut text = |name: &str, value: String| {
             headers.insert(name.into(), AMQPValue::LongString(value.into()));
         };
@@ -112,16 +141,25 @@ impl Envelope {
             text("x-jalur-detail", letter.detail.clone());
             text("x-jalur-failed-at", rfc3339(letter.failed));
         }
-        // The broker closes the channel on a user other than the connection's, so it moves to a header.
-        if let Some(user) = came.user_id() {
-            text("x-jalur-user-id", user.to_string());
+        // The broker closes the channel on a user other than the connection's, and what failed is never dropped for
+        // its age.
+        for (name, value) in [("user-id", came.user_id()), ("expiration", came.expiration())] {
+            if let Some(value) = value {
+                text(&format!("x-jalur-{name}"), value.to_string());
+            }
+        }
+        let replies_directly = |reply_to: &&ShortString| reply_to.as_str() == DIRECT_REPLY;
+        if let Some(reply_to) = came.reply_to().as_ref().filter(replies_directly) {
+            text("x-jalur-reply-to", reply_to.to_string());
         }
         headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(letter.attempts.into()));
 
         let mut properties = BasicProperties::default()
             .with_delivery_mode(PERSISTENT)
             .with_headers(FieldTable::from(headers));
-        // `user_id` and `expiration` are left out: what failed is never dropped for its age.
+        if let Some(reply_to) = came.reply_to().as_ref().filter(|to| !replies_directly(to)) {
+            properties = properties.with_reply_to(reply_to.clone());
+        }
         macro_rules! keep {
             ($($get:ident $with:ident),*) => {$(
                 if let Some(value) = came.$get() {
@@ -131,11 +169,46 @@ impl Envelope {
         }
         keep!(
             content_type with_content_type, content_encoding with_content_encoding, priority with_priority,
-            correlation_id with_correlation_id, reply_to with_reply_to, message_id with_message_id,
+            correlation_id with_correlation_id, message_id with_message_id,
             timestamp with_timestamp, kind with_type, app_id with_app_id, cluster_id with_cluster_id
         );
         properties
     }
+}
+
+/// The name under which a header is kept that the broker would obey.
+fn aside(name: &str) -> ShortString {
+    format!("x-jalur-{}", name.to_lowercase()).into()
+}
+
+/// Leaves out the largest headers if there is no room for all of them, and says which.
+fn fit(headers: &mut BTreeMap<ShortString, AMQPValue>) {
+    let sizes: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str().as_bytes(), 1 + name.as_str().len() + size(value)))
+        .collect();
+    let cut = cut(&sizes, HEADERS_BYTES_MAX);
+    let mut out = cut.out.into_iter();
+    headers.retain(|_, _| !out.next().unwrap_or_default());
+    if !cut.says.is_empty() {
+        headers.insert(CUT.into(), AMQPValue::LongString(cut.says.into()));
+    }
+}
+
+/// How many bytes a value takes in a frame, with its type. It is not nested deeply: what comes is bounded.
+fn size(value: &AMQPValue) -> usize {
+    let bytes = match value {
+        AMQPValue::LongString(text) => 4 + text.as_bytes().len(),
+        AMQPValue::ByteArray(bytes) => 4 + bytes.as_slice().len(),
+        AMQPValue::ShortString(text) => 1 + text.as_str().len(),
+        AMQPValue::FieldArray(values) => 4 + values.as_slice().iter().map(size).sum::<usize>(),
+        AMQPValue::FieldTable(table) => {
+            let entry = |(name, value): (&ShortString, _)| 1 + name.as_str().len() + size(value);
+            4 + table.inner().iter().map(entry).sum::<usize>()
+        }
+        _ => 8,
+    };
+    1 + bytes
 }
 
 fn rfc3339(time: SystemTime) -> String {
@@ -201,6 +274,43 @@ mod tests {
         assert!(envelope.0.user_id().is_none() && envelope.0.expiration().is_none());
         assert!(envelope.header("CC").is_none() && envelope.header("x-jalur-cc").is_some());
         assert!(envelope.header("x-jalur-user-id").is_some());
+    }
+
+    #[test]
+    fn what_the_broker_would_drop_it_for_is_put_aside() {
+        let mut headers = FieldTable::default();
+        headers.insert("x-death".into(), AMQPValue::Boolean(true));
+        let came = BasicProperties::default()
+            .with_reply_to("amq.rabbitmq.reply-to".into())
+            .with_headers(headers);
+        let sent = Envelope::from(Envelope::of_letter(&letter(came)));
+        assert!(sent.0.reply_to().is_none());
+        assert!(sent.header("x-death").is_none() && sent.header("x-jalur-x-death").is_some());
+        assert!(sent.header("x-jalur-reply-to").is_some());
+        // Once it was in a delay queue, the header is the broker's and of no interest.
+        let mut headers = sent.0.headers().clone().unwrap();
+        headers.insert("x-death".into(), AMQPValue::Boolean(false));
+        let came = sent.0.with_headers(headers).with_reply_to("replies".into());
+        let sent = Envelope::from(Envelope::of_letter(&letter(came)));
+        assert_eq!(sent.header("x-jalur-x-death"), Some(&AMQPValue::Boolean(true)));
+        assert_eq!(sent.0.reply_to().as_ref().unwrap().as_str(), "replies");
+    }
+
+    #[test]
+    fn a_letters_properties_fit_half_a_frame_and_say_what_did_not() {
+        let mut headers = FieldTable::default();
+        headers.insert("large".into(), AMQPValue::LongString("x".repeat(130_000).into()));
+        headers.insert("small".into(), AMQPValue::LongString("x".into()));
+        for at in 0..100 {
+            headers.insert(format!("h{at}").into(), AMQPValue::ByteArray(vec![0; 500].into()));
+        }
+        let came = BasicProperties::default().with_headers(headers);
+        let envelope = Envelope::from(Envelope::of_letter(&letter(came)));
+        let headers = envelope.0.headers().as_ref().unwrap();
+        assert!(size(&AMQPValue::FieldTable(headers.clone())) < 60 << 10);
+        assert!(envelope.header("large").is_none() && envelope.header("small").is_some());
+        assert_eq!(envelope.text(CUT), Some("large (130011 bytes)"));
+        assert_eq!(envelope.id(), Some("00000000-0000-0000-0000-000000000001"));
     }
 
     #[test]
