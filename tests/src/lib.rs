@@ -4,7 +4,8 @@
 //!   or a test's own, to be killed and started again.
 //! - [`Stack`]: one test's database, vhost, control planes and daemons. [`Member`] is one of its processes.
 //! - [`Rest`]: a client that only reports. [`eventually()`]: waits for a condition. [`load`]: many messages.
-//!   [`Account`]: a steady load, and what became of it. [`bench`]: what the benches share. [`usage`]: what a process uses. [`Proxy`]: a slow way to a server.
+//!   [`Account`]: a steady load, and what became of it. [`bench`]: what the benches share. [`usage`]: what a process uses. [`Proxy`]: a slow way to a server. [`RawPublisher`]:
+//!   messages that no client would send.
 //!
 //! ```no_run
 //! # use std::time::Duration;
@@ -33,6 +34,7 @@ mod environment;
 mod eventually;
 pub mod load;
 mod proxy;
+pub mod raw;
 mod rest;
 mod stack;
 pub mod usage;
@@ -42,6 +44,7 @@ pub use self::{
     environment::Environment,
     eventually::eventually,
     proxy::Proxy,
+    raw::RawPublisher,
     rest::{Answer, Rest},
     stack::{Member, Options, Stack},
 };

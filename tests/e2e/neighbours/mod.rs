@@ -4,6 +4,7 @@
 
 mod answers;
 mod backups;
+mod deliveries;
 mod fleet;
 mod memory;
 mod queues;
