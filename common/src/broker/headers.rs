@@ -1,5 +1,9 @@
 //! Which of a message's headers go where there is no room for all: a frame of properties cannot be split. Pure.
 
+use std::collections::BTreeMap;
+
+use lapin::types::{AMQPValue, ShortString};
+
 /// The header that says which ones were left out.
 pub const CUT: &str = "x-jalur-headers-cut";
 /// What a header that we say something in says at most, in bytes.
@@ -12,6 +16,9 @@ const KEPT: [&[u8]; 4] = [
     b"x-jalur-published-at",
 ];
 const KEPT_BYTES_MAX: usize = 256;
+/// What other people's headers may take. They travel in one frame, of 128 kB unless it was agreed otherwise, and the
+/// broker adds its own about delays: half of that, less 6 kB for ours and the other properties.
+const BYTES_MAX: usize = 58 << 10;
 /// As much of a name as is said.
 const NAME_SHOWN_MAX: usize = 64;
 
@@ -60,6 +67,36 @@ pub fn cut(headers: &[(&[u8], usize)], bytes_max: usize) -> Cut {
         _ => cut.says.push_str(&format!("and {unsaid} more")),
     }
     cut
+}
+
+/// Leaves out the largest headers if there is no room for all of them, and says which.
+pub fn fit(headers: &mut BTreeMap<ShortString, AMQPValue>) {
+    let sizes: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| (name.as_str().as_bytes(), 1 + name.as_str().len() + size(value)))
+        .collect();
+    let cut = cut(&sizes, BYTES_MAX);
+    let mut out = cut.out.into_iter();
+    headers.retain(|_, _| !out.next().unwrap_or_default());
+    if !cut.says.is_empty() {
+        headers.insert(CUT.into(), AMQPValue::LongString(cut.says.into()));
+    }
+}
+
+/// How many bytes a value takes in a frame, with its type. It is not nested deeply: what comes is bounded.
+fn size(value: &AMQPValue) -> usize {
+    let bytes = match value {
+        AMQPValue::LongString(text) => 4 + text.as_bytes().len(),
+        AMQPValue::ByteArray(bytes) => 4 + bytes.as_slice().len(),
+        AMQPValue::ShortString(text) => 1 + text.as_str().len(),
+        AMQPValue::FieldArray(values) => 4 + values.as_slice().iter().map(size).sum::<usize>(),
+        AMQPValue::FieldTable(table) => {
+            let entry = |(name, value): (&ShortString, _)| 1 + name.as_str().len() + size(value);
+            4 + table.inner().iter().map(entry).sum::<usize>()
+        }
+        _ => 8,
+    };
+    1 + bytes
 }
 
 #[cfg(test)]

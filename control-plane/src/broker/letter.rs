@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use common::id::TenantId;
+use common::{broker::headers, id::TenantId};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
@@ -18,14 +18,16 @@ use super::Outgoing;
 const ID: &str = "x-jalur-id";
 /// What starts the names of our headers.
 const OURS: &str = "x-jalur-";
-/// Of our headers, those that are the message's and not its failures': they stay in a replay. The last three are what
-/// had to be put aside when it became a dead letter.
-const KEPT: [&str; 5] = [
+/// Of our headers, those that are the message's and not its failures': they stay in a replay. All but the first two are
+/// what had to be put aside when it became a dead letter.
+const KEPT: [&str; 7] = [
     ID,
     "x-jalur-published-at",
     "x-jalur-cc",
     "x-jalur-bcc",
     "x-jalur-user-id",
+    "x-jalur-expiration",
+    "x-jalur-reply-to",
 ];
 /// How often a quorum queue has given a message out before; it says so when that is not never.
 const DELIVERY_COUNT: &str = "x-delivery-count";
@@ -115,6 +117,8 @@ impl Letter {
             let of_failures = name.starts_with(OURS) && !KEPT.contains(&name);
             !multiplies && !of_failures && !BROKERS.iter().any(|broker| name.starts_with(broker))
         });
+        // Somebody else may have put it here, with more than goes into a frame beside the id.
+        headers::fit(&mut headers);
         headers.insert(ID.into(), AMQPValue::LongString(id.to_string().into()));
 
         let came = &self.properties;
