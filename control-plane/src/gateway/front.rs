@@ -53,6 +53,8 @@ pub(super) struct Shared {
     pub(super) closing: CancellationToken,
     /// Places for calls that nobody has to be known for.
     pub(super) public_calls: Arc<Semaphore>,
+    /// And for those that only ask how it is, which are short.
+    pub(super) health_checks: Arc<Semaphore>,
 }
 
 impl Front {
@@ -81,6 +83,7 @@ impl Front {
                 metrics: Metrics::new(meter),
                 closing,
                 public_calls: Arc::new(Semaphore::new(grpc::PUBLIC_CALLS_MAX)),
+                health_checks: Arc::new(Semaphore::new(grpc::PUBLIC_CALLS_MAX)),
             }),
         }
     }

@@ -26,6 +26,10 @@ use crate::{
 /// How many calls may be under way that nobody has to be known for: health's and reflection's. A load balancer has a
 /// few streams; whoever opens thousands shall not fill the memory with them.
 pub(super) const PUBLIC_CALLS_MAX: usize = 1_000;
+/// What probes and load balancers ask, in no time.
+const HEALTH_CHECK: &str = "/grpc.health.v1.Health/Check";
+/// How long that may take.
+const CHECK: Duration = Duration::from_secs(10);
 /// What stands before each message: whether it is compressed, and its length.
 const FRAME_HEAD: usize = 5;
 /// The longest deadline there is, so that adding it to the time cannot overflow.
@@ -42,7 +46,10 @@ pub(super) async fn serve(shared: &Shared, inner: Router, request: Request<Body>
         (None, None) => UNKNOWN,
     };
     let mut timer = shared.metrics.rpc(name);
-    let given = deadline::given(request.headers());
+    let given = match (deadline::given(request.headers()), path) {
+        (given, HEALTH_CHECK) => Some(given.unwrap_or(CHECK).min(CHECK)),
+        (given, _) => given,
+    };
     let deadline = given.map(|given| Instant::now() + given.min(DEADLINE_MAX));
     let call = call(shared, inner, request, method, name);
     let called = match deadline {
@@ -109,7 +116,12 @@ async fn call(
     let place = match caller {
         Some(_) => None,
         None => {
-            let place = Arc::clone(&shared.public_calls).try_acquire_owned();
+            // Whoever holds all the streams does not make the program look ill.
+            let places = match parts.uri.path() {
+                HEALTH_CHECK => &shared.health_checks,
+                _ => &shared.public_calls,
+            };
+            let place = Arc::clone(places).try_acquire_owned();
             Some(place.map_err(|_| {
                 Status::unavailable("too many calls without a token are under way; try again")
             })?)

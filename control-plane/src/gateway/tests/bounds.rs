@@ -54,6 +54,11 @@ async fn streams_without_a_token_have_so_many_places_and_leave_them() {
         streams.push(watch().await.unwrap().into_inner());
     }
     assert_eq!(watch().await.unwrap_err().code(), Code::Unavailable);
+    let check = tonic_health::pb::HealthCheckRequest::default();
+    assert!(
+        client.clone().check(check).await.is_ok(),
+        "it is well all the same"
+    );
     let rest = gateway.rest(Verb::GET, "/tenants/x", "").await;
     assert_eq!(rest.status, StatusCode::BAD_REQUEST, "others do not notice");
     streams.pop();
