@@ -103,15 +103,15 @@ impl Reading {
         // `offset 0` keeps the text from being made once for each place that it is used at.
         type Row = (Uuid, i64, String, OffsetDateTime, i64);
         let found: Vec<Row> = sqlx::query_as(
-            "select id, position, payload, created_at, there
+            "select id, position, payload, created_at, estimated
              from (
-                 select id, position, payload, created_at, there,
+                 select id, position, payload, created_at, estimated,
                         sum(octet_length(payload)) over before_and_itself - octet_length(payload) as before
                  from (
-                     select id, position, payload::text as payload, created_at, there
+                     select id, position, payload::text as payload, created_at, estimated
                      from (
-                         select id, position, payload, created_at, count(*) over () as there,
-                                sum(estimate) over before_and_itself - estimate as before
+                         select id, position, payload, created_at, estimate,
+                                sum(estimate) over before_and_itself as estimated
                          from (
                              select id, position, payload, created_at,
                                     least($5, least($5, pg_column_size(payload))
@@ -124,7 +124,7 @@ impl Reading {
                          ) as stored
                          window before_and_itself as (order by position rows unbounded preceding)
                      ) as estimated
-                     where before < $4
+                     where estimated - estimate < $4
                      offset 0
                  ) as texts
                  window before_and_itself as (order by position rows unbounded preceding)
@@ -140,8 +140,9 @@ impl Reading {
         .bind(bytes)
         .fetch_all(&self.pool)
         .await?;
-        let there = found.first().map_or(0, |(.., there)| *there);
-        let all = there < rows && found.len() as i64 == there;
+        let texts: i64 = found.iter().map(|(_, _, payload, ..)| payload.len() as i64).sum();
+        let estimated = found.last().map_or(0, |(.., estimated)| *estimated);
+        let all = (found.len() as i64) < rows && estimated < PAGE_BYTES_MAX && texts < bytes;
         let message = |(id, position, payload, created_at, _): Row| Message {
             id,
             position,
