@@ -2,7 +2,14 @@
 
 mod url;
 
-use std::{str::FromStr as _, time::Duration};
+use std::{
+    str::FromStr as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection,
@@ -109,22 +116,40 @@ pub fn pool(config: &config::Database, name: &str) -> Result<PgPool, config::Err
     Ok(Connect::new(config, name)?.pool(pool))
 }
 
-/// Looks whether a session is ours for as long as it is open, and not for one transaction only: with PgBouncer in
-/// transaction mode settings, locks, notifications and prepared statements would go to whoever comes next. A database
-/// that cannot be reached is no error.
-pub async fn check_sessions(config: &config::Database) -> Result<(), config::Error> {
-    let connect = Connect::bare(config, "jalur start")?;
-    match timeout(LOOK, sessions_last(&connect)).await {
-        Ok(Ok(true)) => Ok(()),
-        Ok(Ok(false)) => Err(url::error(
-            "leads to a pooler that gives a session to somebody else after each transaction: set pool_mode = session \
-             for this database in PgBouncer, or name PostgreSQL itself",
-        )),
-        Ok(Err(error)) => {
-            debug!(%error, "PostgreSQL cannot be looked at yet");
-            Ok(())
+/// Whether a session is ours for as long as it is open, and not for one transaction only: with PgBouncer in transaction
+/// mode settings, locks, notifications and prepared statements would go to whoever comes next.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    connect: Connect,
+    last: Arc<AtomicBool>,
+}
+
+impl Sessions {
+    /// Sessions of the configured database.
+    pub fn new(config: &config::Database) -> Result<Self, config::Error> {
+        Ok(Self {
+            connect: Connect::bare(config, "jalur start")?,
+            last: Arc::default(),
+        })
+    }
+
+    /// Looks, until it has once been seen that they last. A database that cannot be reached is no error.
+    pub async fn check(&self) -> Result<(), config::Error> {
+        if self.last.load(Ordering::Relaxed) {
+            return Ok(());
         }
-        Err(_) => Ok(()),
+        match timeout(LOOK, sessions_last(&self.connect)).await {
+            Ok(Ok(true)) => self.last.store(true, Ordering::Relaxed),
+            Ok(Ok(false)) => {
+                return Err(url::error(
+                    "leads to a pooler that gives a session to somebody else after each transaction: set pool_mode = \
+                     session for this database in PgBouncer, or name PostgreSQL itself",
+                ));
+            }
+            Ok(Err(error)) => debug!(%error, "PostgreSQL cannot be looked at yet"),
+            Err(_) => debug!("PostgreSQL does not answer yet"),
+        }
+        Ok(())
     }
 }
 

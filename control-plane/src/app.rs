@@ -10,8 +10,8 @@ use std::{
 
 use anyhow::Context as _;
 use common::{
-    admin, admin::Readiness, broker, broker::Broker, config as settings, database, listener, shutdown,
-    telemetry::Metrics,
+    admin, admin::Readiness, broker, broker::Broker, config as settings, database, database::Sessions,
+    listener, shutdown, telemetry::Metrics,
 };
 use proto::v1::{
     dead_letter_service_server::{DeadLetterServiceServer, SERVICE_NAME as DEAD_LETTERS},
@@ -56,7 +56,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let stop = shutdown::on_signal().context("cannot listen for signals")?;
     let listener = bind("listen", &config.listen).await?;
     let admin_listener = bind("admin", &config.admin).await?;
-    database::check_sessions(&config.database).await?;
+    let sessions = Sessions::new(&config.database)?;
+    sessions.check().await?;
     let metrics = Metrics::new()?;
     let meter = metrics.meter();
     let fleet_connections = Connections::new(&config.database)?;
@@ -136,7 +137,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let gauges = Gauges::new(&meter, pool.clone(), queues, config.metrics.per_tenant);
     tasks.spawn("gauges", gauges.run(config.depth_interval, stopping()));
 
-    let readiness = readiness(pool.clone(), queues_broker, publishing, sighted);
+    let readiness = readiness(pool.clone(), sessions, queues_broker, publishing, sighted);
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         readiness,
@@ -247,14 +248,22 @@ async fn bind(key: &str, address: &str) -> anyhow::Result<TcpListener> {
         .with_context(|| format!("cannot listen on {address} (configuration key {key})"))
 }
 
-fn readiness(pool: PgPool, queues: Broker, publishing: Broker, sighted: Arc<AtomicBool>) -> Readiness {
+fn readiness(
+    pool: PgPool,
+    sessions: Sessions,
+    queues: Broker,
+    publishing: Broker,
+    sighted: Arc<AtomicBool>,
+) -> Readiness {
     Readiness::new(move || {
         let (pool, queues, publishing) = (pool.clone(), queues.clone(), publishing.clone());
+        let sessions = sessions.clone();
         let sighted = Arc::clone(&sighted);
         async move {
             if !queues.is_up() || !publishing.is_up() {
                 return Err("waiting for RabbitMQ".into());
             }
+            sessions.check().await.map_err(|error| error.to_string())?;
             let version = sqlx::query_scalar::<_, Option<i64>>(
                 "select max(version) from _sqlx_migrations where success",
             );

@@ -142,7 +142,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 async fn migrate(config: &Config, command: &Migrate) -> anyhow::Result<()> {
-    database::check_sessions(&config.database).await?;
+    database::Sessions::new(&config.database)?.check().await?;
     let pool = migrations::pool(&config.database)?;
     match command {
         Migrate::Up => migrations::up(&pool).await?,

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use common::{
     admin::{self, Readiness},
     broker::{self, Broker, Meter, Supervisor},
-    database,
+    database::{self, Sessions},
     telemetry::Metrics,
 };
 use sqlx::PgPool;
@@ -63,7 +63,8 @@ impl App {
             "" => random_id(),
             id => id.to_owned(),
         };
-        database::check_sessions(&config.database).await?;
+        let sessions = Sessions::new(&config.database)?;
+        sessions.check().await?;
         let metrics = Metrics::new()?;
         let board = Arc::new(Board::default());
         let instruments = Instruments::new(&metrics, Arc::clone(&board), config.metrics.per_tenant);
@@ -123,7 +124,7 @@ impl App {
         info!(id, admin = %admin.local_addr()?, "ingest daemon");
         Ok(Self {
             grace: config.shutdown.grace,
-            readiness: readiness(consuming, database, client.synced()),
+            readiness: readiness(consuming, database, sessions, client.synced()),
             admin,
             metrics,
             supervisors: [consuming_supervisor, publishing_supervisor],
@@ -191,10 +192,12 @@ impl App {
 }
 
 /// Ready when messages can be taken and stored, and it is known whose.
-fn readiness(consuming: Broker, database: PgPool, synced: Arc<AtomicBool>) -> Readiness {
+fn readiness(consuming: Broker, database: PgPool, sessions: Sessions, synced: Arc<AtomicBool>) -> Readiness {
     Readiness::new(move || {
         let (consuming, database, synced) = (consuming.clone(), database.clone(), Arc::clone(&synced));
+        let sessions = sessions.clone();
         async move {
+            sessions.check().await.map_err(|error| error.to_string())?;
             let mut waiting = Vec::new();
             if !consuming.is_up() {
                 waiting.push("RabbitMQ cannot be reached");
