@@ -232,6 +232,14 @@ impl Stack {
         text
     }
 
+    /// Has the broker say that it is short of memory, or that it is no more.
+    pub(crate) async fn memory_alarm(&self, alarm: bool) {
+        let native = self.0.environment().native().unwrap();
+        let watermark = if alarm { "0.000001" } else { "0.9" };
+        let arguments = ["set_vm_memory_high_watermark", watermark];
+        native.rabbitmq().control(&arguments).await.unwrap();
+    }
+
     /// Freezes the broker, as a machine that hangs would, or thaws it.
     pub(crate) fn freeze_rabbitmq(&self, frozen: bool) {
         let native = self.0.environment().native().unwrap();

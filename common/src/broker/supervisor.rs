@@ -90,8 +90,15 @@ impl Supervisor {
                 warn!(connection = self.name, "lost the connection to RabbitMQ");
             }
             if link.connection.status().connected() {
-                // What is not closed in time is closed by its last user's end, and the process's at the latest.
-                let _ = within(link.connection.close(200, "stopping".into())).await;
+                // What was given up, or is not read, cannot be closed in good order.
+                let cut = link.given_up.is_cancelled() || link.blocked();
+                if cut
+                    || within(link.connection.close(200, "stopping".into()))
+                        .await
+                        .is_err()
+                {
+                    link.wall.cut();
+                }
             }
         }
     }

@@ -104,6 +104,63 @@ async fn an_answer_is_about_the_callers_own_message() {
 }
 
 #[tokio::test]
+async fn what_fails_during_an_alarm_is_not_published_afterwards() {
+    let options = Options::default();
+    let Some(stack) = Stack::start_alone("a memory alarm", options).await else {
+        return;
+    };
+    let tenant = stack.tenant("a").await;
+    let stop = CancellationToken::new();
+    let alarm = async {
+        stack.stored(tenant, 20).await;
+        stack.memory_alarm(true).await;
+        let admin = stack.admin();
+        eventually("publishing is refused", async || {
+            publish(&stack, &admin, tenant).await.1 == 503
+        })
+        .await;
+        let start = Instant::now();
+        let calls = join_all((0..20).map(|_| publish(&stack, &admin, tenant))).await;
+        for (_, status, answer) in &calls {
+            assert_eq!(*status, 503, "{answer}");
+            assert!(
+                answer["message"].as_str().unwrap().contains("memory or disk"),
+                "{answer}"
+            );
+        }
+        assert!(
+            start.elapsed() < ONE_CALL / 4,
+            "not at once: {:?}",
+            start.elapsed()
+        );
+        stop.cancel();
+        stack.memory_alarm(false).await;
+        eventually("publishing goes on", async || {
+            publish(&stack, &admin, tenant).await.1 == 200
+        })
+        .await;
+        calls
+    };
+    let (mut answers, more) = tokio::join!(publish_on(&stack, tenant, 20, &stop), alarm);
+    answers.extend(more);
+    let taken = taken(&answers);
+    stack.stored(tenant, taken.len() as u64).await;
+    let refused: BTreeSet<_> = answers
+        .iter()
+        .map(|(id, ..)| *id)
+        .filter(|id| !taken.contains(id))
+        .collect();
+    assert!(!refused.is_empty());
+    let stored = stored_ids(&stack, tenant).await;
+    let late: Vec<_> = stored.intersection(&refused).collect();
+    assert!(
+        late.is_empty(),
+        "refused, and published all the same: {late:?} of {}",
+        refused.len()
+    );
+}
+
+#[tokio::test]
 async fn a_full_queue_is_named_as_that() {
     let stack = Stack::start(Options::default()).await;
     let tenant = stack.tenant("a").await;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use async_rs::{Runtime, Tokio, util::RuntimeParts};
 use lapin::{AsyncTcpStream, Connection, ConnectionProperties, uri::AMQPUri};
+use tokio_util::sync::CancellationToken;
 
 pub use self::meter::{Account, Claim, Held, Meter};
 use self::{sieve::Accounts, stream::Walling};
@@ -36,16 +37,28 @@ pub enum Verdict {
 
 /// One connection's wall.
 #[derive(Clone, Debug)]
-pub struct Wall(Arc<Accounts>);
+pub struct Wall {
+    accounts: Arc<Accounts>,
+    cut: CancellationToken,
+}
 
 impl Wall {
     pub(super) fn new(meter: Meter) -> Self {
-        Self(Arc::new(Accounts::new(meter)))
+        Self {
+            accounts: Arc::new(Accounts::new(meter)),
+            cut: CancellationToken::new(),
+        }
     }
 
     /// What is known of the deliveries on a channel, as long as that is open.
     pub fn account(&self, channel: u16) -> Arc<Account> {
-        self.0.of(channel)
+        self.accounts.of(channel)
+    }
+
+    /// Cuts the connection. A client that waits to be read from could not close it, and what it has not sent is not
+    /// sent any more.
+    pub(super) fn cut(&self) {
+        self.cut.cancel();
     }
 
     /// Connects through the wall.
@@ -56,7 +69,8 @@ impl Wall {
     ) -> lapin::Result<Connection> {
         let walling = Walling {
             tokio: Tokio::current(),
-            accounts: Arc::clone(&self.0),
+            cut: self.cut.clone(),
+            accounts: Arc::clone(&self.accounts),
             frame_max: uri.query.frame_max.unwrap_or_default(),
         };
         let runtime = Runtime::new(RuntimeParts::new(Tokio::current(), walling));

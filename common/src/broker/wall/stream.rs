@@ -16,6 +16,8 @@ use futures::{
     io::{AsyncRead, AsyncWrite},
 };
 
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
 use super::sieve::{Accounts, Next, Sieve};
 
 /// How much is read at a time: some hundred small messages, and little enough to stay in a processor's cache until the
@@ -28,6 +30,9 @@ const LEFT_OUT_MAX: usize = 4 << 20;
 #[derive(Debug)]
 pub(super) struct Walled<S> {
     stream: S,
+    /// Ends the stream, whatever is still under way; and what wakes its reader for that.
+    cut: CancellationToken,
+    cutting: Pin<Box<WaitForCancellationFutureOwned>>,
     accounts: Arc<Accounts>,
     sieve: Sieve,
     /// What came, from `at` to `end`; and so many of it go on.
@@ -41,9 +46,11 @@ pub(super) struct Walled<S> {
 }
 
 impl<S> Walled<S> {
-    pub(super) fn new(stream: S, accounts: Arc<Accounts>, frame_max: u32) -> Self {
+    pub(super) fn new(stream: S, cut: CancellationToken, accounts: Arc<Accounts>, frame_max: u32) -> Self {
         Self {
             stream,
+            cutting: Box::pin(cut.clone().cancelled_owned()),
+            cut,
             sieve: Sieve::new(Arc::clone(&accounts), frame_max),
             accounts,
             came: vec![0; READ_BYTES],
@@ -89,6 +96,9 @@ impl<S> Walled<S> {
 impl<S: AsyncRead + Unpin> AsyncRead for Walled<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        if this.cutting.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let (mut filled, mut left_out) = (0, 0);
         loop {
             filled = this.hand_out(buf, filled);
@@ -126,6 +136,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Walled<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Walled<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.cut.is_cancelled() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.stream).poll_write(cx, buf)
     }
 
@@ -134,6 +147,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Walled<S> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.cut.is_cancelled() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
     }
 
@@ -156,6 +172,7 @@ impl<S> Drop for Walled<S> {
 #[derive(Clone, Debug)]
 pub(super) struct Walling {
     pub(super) tokio: Tokio,
+    pub(super) cut: CancellationToken,
     pub(super) accounts: Arc<Accounts>,
     pub(super) frame_max: u32,
 }
@@ -185,8 +202,15 @@ impl Reactor for Walling {
         address: SocketAddr,
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let connecting = self.tokio.tcp_connect_addr(address);
-        let (accounts, frame_max) = (Arc::clone(&self.accounts), self.frame_max);
-        async move { Ok(Walled::new(connecting.await?, accounts, frame_max)) }
+        let (cut, accounts, frame_max) = (self.cut.clone(), Arc::clone(&self.accounts), self.frame_max);
+        async move {
+            let stream = connecting.await?;
+            // What ends without a word ends at once: a broker that does not read would take a mere end of the stream
+            // for one after all that came before it, and read that when it reads again. What is closed in good order
+            // has been read.
+            stream.get_ref().set_zero_linger()?;
+            Ok(Walled::new(stream, cut, accounts, frame_max))
+        }
     }
 }
 

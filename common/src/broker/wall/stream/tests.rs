@@ -4,7 +4,10 @@ use amq_protocol::{
     frame::{AMQPFrame, parse_frame},
     protocol::{AMQPClass, basic},
 };
-use futures::{FutureExt as _, io::AsyncReadExt as _};
+use futures::{
+    FutureExt as _,
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+};
 use proptest::prelude::*;
 
 use super::{super::properties::tests as made, *};
@@ -37,12 +40,48 @@ fn through(bytes: &[u8], sizes: &[usize], meter: Meter, frame_max: u32) -> (Vec<
         sizes: sizes.to_vec(),
         next: 0,
     };
-    let mut walled = Walled::new(pieces, Arc::clone(&accounts), frame_max);
+    let mut walled = Walled::new(pieces, CancellationToken::new(), Arc::clone(&accounts), frame_max);
     let mut read = Vec::new();
     walled.read_to_end(&mut read).now_or_never().unwrap().unwrap();
     // The end of a connection ends its accounts: the tests look at them as they are before.
     std::mem::forget(walled);
     (read, accounts)
+}
+
+/// Says nothing, and takes everything.
+struct Silent;
+
+impl AsyncRead for Silent {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut [u8]) -> Poll<io::Result<usize>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Silent {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn a_stream_that_is_cut_ends_for_who_waits_for_it() {
+    let cut = CancellationToken::new();
+    let accounts = Arc::new(Accounts::new(Meter::default()));
+    let mut walled = Walled::new(Silent, cut.clone(), accounts, 0);
+    let mut buf = [0; 8];
+    let reading = walled.read(&mut buf);
+    let (read, ()) = tokio::join!(reading, async { cut.cancel() });
+    assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
+    let written = walled.write(b"late").await;
+    assert_eq!(written.unwrap_err().kind(), io::ErrorKind::ConnectionAborted);
 }
 
 fn frames(mut bytes: &[u8]) -> Vec<AMQPFrame> {
