@@ -59,6 +59,18 @@ impl Session {
         })
     }
 
+    /// Whether what is stored here will be seen by those who have read before. Where that cannot be asked, for want of
+    /// a right or of the newest schema, it is for the control planes alone to find out.
+    pub(super) async fn history_is_known(&mut self) -> Result<bool, sqlx::Error> {
+        let known = sqlx::query_scalar(statements::HISTORY_IS_KNOWN)
+            .fetch_one(&mut self.connection)
+            .await;
+        match known {
+            Err(sqlx::Error::Database(_)) => Ok(true),
+            known => known,
+        }
+    }
+
     pub(super) fn age(&self) -> Duration {
         self.opened.elapsed()
     }

@@ -68,6 +68,10 @@ pub(super) const TOUCH_DISK: &str =
 pub(super) const BACKEND: &str =
     "select pid, backend_start::text from pg_stat_activity where pid = pg_backend_pid()";
 
+/// Whether positions go on from what this copy of the data says: not in one that was restored from a backup, until a
+/// control plane has moved them beyond what readers may have seen.
+pub(super) const HISTORY_IS_KNOWN: &str = "select history is null or history is not distinct from coalesce(jalur_history(tableoid), history) from fleet";
+
 /// Ends a backend that nobody listens to any more, and waits for its end: it holds counters until then.
 pub(super) const END_BACKEND: &str = "select pg_terminate_backend(pid, 100) from pg_stat_activity
      where pid = $1 and backend_start::text = $2";

@@ -103,14 +103,20 @@ impl Store {
 
     /// Whatever the reason: without a connection nobody's rows are to blame.
     async fn open(&mut self) -> Result<Session, String> {
-        let opened = timeout(
-            CONNECT_TIMEOUT,
-            Session::open(&self.connect, self.abandoned.as_ref()),
-        )
-        .await;
-        let session = opened
+        let open = async {
+            let mut session = Session::open(&self.connect, self.abandoned.as_ref()).await?;
+            let known = session.history_is_known().await?;
+            Ok::<_, sqlx::Error>((session, known))
+        };
+        let (session, known) = timeout(CONNECT_TIMEOUT, open)
+            .await
             .map_err(|_| format!("PostgreSQL took no connection within {CONNECT_TIMEOUT:?}"))?
             .map_err(|error| brief(&error.to_string()))?;
+        if !known {
+            let detail =
+                "the database was restored from a backup, and no control plane has begun a new history yet";
+            return Err(detail.into());
+        }
         self.abandoned = None;
         Ok(session)
     }

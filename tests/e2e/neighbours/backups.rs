@@ -96,14 +96,22 @@ async fn a_reader_with_a_cursor_from_before_a_restore_sees_everything_new() {
     let mut reader = Reader::new(&stack.rest(), tenant);
     reader.until(250).await.unwrap();
 
-    // The daemon stays; it goes on with what it knows.
+    // The daemon stays, and stores nothing where readers would not look for it.
     stack.control_plane().terminate().await;
     server.restore().await;
+    publisher.send(&[tenant], 100, 256).await.unwrap();
+    eventually("the daemon says why it stores nothing", async || {
+        stack
+            .daemon()
+            .log_tail(100_000)
+            .contains("restored from a backup")
+    })
+    .await;
+    assert_eq!(stack.count(tenant).await, 50);
     stack.control_plane().start_again().unwrap();
     stack.control_plane().ready().await.unwrap();
-    eventually("a new epoch has begun", async || epoch(&stack).await != before).await;
+    assert_ne!(epoch(&stack).await, before, "a new epoch has begun");
 
-    publisher.send(&[tenant], 100, 256).await.unwrap();
     stack.stored(tenant, 150).await;
     reader.until(350).await.unwrap();
     assert!(first_position(&stack, tenant).await > FAR);

@@ -23,14 +23,6 @@ const MOVED: Duration = Duration::from_secs(15);
 /// Each lane: whose, where, and since which revision.
 type Lanes = BTreeSet<(Uuid, String, i64)>;
 
-async fn two_daemons(test: &str) -> Option<Stack> {
-    let options = Options {
-        daemons: 2,
-        ..Options::default()
-    };
-    Stack::start_alone(test, options).await
-}
-
 async fn lanes(stack: &Stack) -> Lanes {
     let lanes = sqlx::query_as("select tenant_id, daemon_id, revision from assignments");
     lanes.fetch_all(stack.pool()).await.unwrap().into_iter().collect()
@@ -81,11 +73,47 @@ async fn all_is_stored(stack: &Stack, sent: &BTreeMap<TenantId, BTreeSet<Uuid>>)
     }
 }
 
-#[tokio::test]
-async fn postgresql_that_stands_still_costs_no_daemon_a_lane() {
-    let Some(stack) = two_daemons("PostgreSQL stands still").await else {
-        return;
+/// What stands still, or is away, for a while.
+#[derive(Clone, Copy)]
+enum Away {
+    FrozenPostgres,
+    StoppedPostgres,
+    FrozenControlPlane,
+    KilledControlPlane,
+}
+
+impl Away {
+    async fn goes(self, stack: &Stack) {
+        match self {
+            Self::FrozenPostgres => stack.freeze_postgres(),
+            Self::StoppedPostgres => stack.stop_postgres().await,
+            Self::FrozenControlPlane => stack.control_plane().freeze(),
+            Self::KilledControlPlane => stack.control_plane().kill().await,
+        }
+    }
+
+    async fn comes_back(self, stack: &Stack) {
+        match self {
+            Self::FrozenPostgres => stack.thaw_postgres(),
+            Self::StoppedPostgres => stack.start_postgres().await,
+            Self::FrozenControlPlane => stack.control_plane().thaw(),
+            Self::KilledControlPlane => stack.control_plane().start_again().unwrap(),
+        }
+    }
+}
+
+async fn no_daemon_loses_a_lane_for(away: Away) {
+    let options = Options {
+        daemons: 2,
+        ..Options::default()
     };
+    let stack = match away {
+        Away::FrozenPostgres | Away::StoppedPostgres => {
+            Stack::start_alone("PostgreSQL is away", options).await
+        }
+        Away::FrozenControlPlane | Away::KilledControlPlane => Some(Stack::start(options).await),
+    };
+    let Some(stack) = stack else { return };
     let tenants = stack.tenants(12).await;
     let (before, restarted) = (lanes(&stack).await, restarts(&stack).await);
     assert_eq!(before.len(), tenants.len());
@@ -97,9 +125,9 @@ async fn postgresql_that_stands_still_costs_no_daemon_a_lane() {
     let load = tokio::spawn(load);
     stack.stored(tenants[0], 20).await;
 
-    stack.freeze_postgres();
+    away.goes(&stack).await;
     sleep_until(Instant::now() + FROZEN).await;
-    stack.thaw_postgres();
+    away.comes_back(&stack).await;
     sleep_until(Instant::now() + AFTERWARDS).await;
 
     assert_eq!(lanes(&stack).await, before, "no lane has moved");
@@ -109,25 +137,23 @@ async fn postgresql_that_stands_still_costs_no_daemon_a_lane() {
 }
 
 #[tokio::test]
+async fn postgresql_that_stands_still_costs_no_daemon_a_lane() {
+    no_daemon_loses_a_lane_for(Away::FrozenPostgres).await;
+}
+
+#[tokio::test]
 async fn postgresql_that_restarts_costs_no_daemon_a_lane() {
-    let Some(stack) = two_daemons("PostgreSQL restarts").await else {
-        return;
-    };
-    let tenants = stack.tenants(12).await;
-    let (before, restarted) = (lanes(&stack).await, restarts(&stack).await);
-    let sent = Publisher::new(stack.amqp_url())
-        .send(&tenants, 12_000, 256)
-        .await
-        .unwrap();
+    no_daemon_loses_a_lane_for(Away::StoppedPostgres).await;
+}
 
-    stack.stop_postgres().await;
-    sleep_until(Instant::now() + FROZEN).await;
-    stack.start_postgres().await;
-    sleep_until(Instant::now() + AFTERWARDS).await;
+#[tokio::test]
+async fn a_control_plane_that_stands_still_costs_no_daemon_a_lane() {
+    no_daemon_loses_a_lane_for(Away::FrozenControlPlane).await;
+}
 
-    assert_eq!(lanes(&stack).await, before, "no lane has moved");
-    all_is_stored(&stack, &sent).await;
-    assert_eq!(restarts(&stack).await - restarted, 0.0, "no lane was restarted");
+#[tokio::test]
+async fn a_control_plane_that_is_started_again_costs_no_daemon_a_lane() {
+    no_daemon_loses_a_lane_for(Away::KilledControlPlane).await;
 }
 
 #[tokio::test]
