@@ -40,19 +40,19 @@ impl Outbox {
     }
 
     /// Takes the letters that can be published now.
-    pub(crate) fn take(&mut self, now: Instant) -> Vec<Box<Letter>> {
-        if self.waiting.is_empty() || self.trouble.holds(now) {
-            return Vec::new();
-        }
+    pub(crate) fn take(&mut self, now: Instant) -> impl Iterator<Item = Box<Letter>> {
         // Where the last one failed, one finds out whether that is over.
         let most = if self.trouble.is_there() {
             1
         } else {
             PUBLISHING_MAX
         };
-        let room = most.saturating_sub(self.publishing).min(self.waiting.len());
+        let room = match self.trouble.holds(now) {
+            true => 0,
+            false => most.saturating_sub(self.publishing).min(self.waiting.len()),
+        };
         self.publishing += room;
-        self.waiting.drain(..room).collect()
+        self.waiting.drain(..room)
     }
 
     /// A letter is safe. Answers whether a problem has ended.

@@ -556,7 +556,7 @@ impl Lanes {
         if lane.consumer.state().works() {
             let letters = lane.outbox.take(now.instant);
             self.actions
-                .extend(letters.into_iter().map(|letter| Action::Publish(tenant, letter)));
+                .extend(letters.map(|letter| Action::Publish(tenant, letter)));
         }
         self.admission.grows(tenant, lane.grows());
         self.agenda.set(tenant, lane.due(now.instant));

@@ -4,6 +4,7 @@
 
 mod answers;
 mod backups;
+mod consumers;
 mod deliveries;
 mod fleet;
 mod memory;

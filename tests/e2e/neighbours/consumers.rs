@@ -1,0 +1,131 @@
+//! Somebody else consumes a tenant's queue.
+
+use common::id::TenantId;
+use lapin::{
+    Channel, Connection, Consumer,
+    options::{BasicConsumeOptions, QueueDeclareOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
+use serde_json::{Value, json};
+use tests::load::Publisher;
+
+use super::UNNOTICED;
+use crate::support::{Options, Stack, eventually};
+
+/// A foreign consumer, for as long as it is kept.
+struct Foreign {
+    _connection: Connection,
+    channel: Channel,
+    _consumer: Consumer,
+}
+
+async fn foreign(stack: &Stack, tenant: TenantId, exclusive: bool) -> Foreign {
+    let (connection, channel) = stack.amqp().await;
+    let options = BasicConsumeOptions {
+        exclusive,
+        ..BasicConsumeOptions::default()
+    };
+    let queue = tenant.queue();
+    let consumer = channel.basic_consume(queue.as_str().into(), "".into(), options, FieldTable::default());
+    let consumer = consumer.await.unwrap();
+    Foreign {
+        _connection: connection,
+        channel,
+        _consumer: consumer,
+    }
+}
+
+async fn set_status(stack: &Stack, tenant: TenantId, status: &str) {
+    let (code, body) = stack
+        .patch(
+            &format!("/api/tenants/{tenant}"),
+            &stack.admin(),
+            &json!({ "status": status }),
+        )
+        .await;
+    assert_eq!(code, 200, "{body}");
+}
+
+async fn problem(stack: &Stack, tenant: TenantId) -> Value {
+    let (_, body) = stack.get(&format!("/api/tenants/{tenant}"), &stack.admin()).await;
+    body["runtime"]["problem"].clone()
+}
+
+#[tokio::test]
+async fn a_queue_that_somebody_holds_exclusively_is_its_tenants_problem_alone() {
+    let stack = Stack::start(Options::default()).await;
+    let odd = stack.tenant("odd").await;
+    let neighbours = stack.tenants(3).await;
+    let account = stack.account(&neighbours, 50).await;
+    set_status(&stack, odd, "paused").await;
+    let holder = foreign(&stack, odd, true).await;
+    set_status(&stack, odd, "active").await;
+    eventually("the tenant's problem is told", async || {
+        let problem = problem(&stack, odd).await;
+        problem["kind"] == "queue"
+            && problem["detail"]
+                .as_str()
+                .is_some_and(|detail| detail.contains("exclusively"))
+    })
+    .await;
+    let stored = stack.count(neighbours[0]).await;
+    stack.stored(neighbours[0], stored + 100).await;
+
+    holder.channel.close(200, "done".into()).await.unwrap();
+    let mut publisher = Publisher::new(stack.amqp_url());
+    publisher.send(&[odd], 10, 64).await.unwrap();
+    stack.stored(odd, 10).await;
+    eventually("the problem ends with its cause", async || {
+        problem(&stack, odd).await.is_null()
+    })
+    .await;
+    account.finish().await.unwrap().assert_undisturbed(UNNOTICED);
+}
+
+#[tokio::test]
+async fn a_queue_whose_single_active_consumer_is_somebody_else_costs_nobody_their_channel() {
+    let stack = Stack::start(Options::default()).await;
+    let odd = stack.tenant("odd").await;
+    let neighbours = stack.tenants(3).await;
+    let account = stack.account(&neighbours, 50).await;
+    set_status(&stack, odd, "paused").await;
+    let (_connection, channel) = stack.amqp().await;
+    channel
+        .queue_delete(odd.queue().as_str().into(), QueueDeleteOptions::default())
+        .await
+        .unwrap();
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    let options = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    channel
+        .queue_declare(odd.queue().as_str().into(), options, arguments)
+        .await
+        .unwrap();
+    // It takes one message and no more, and never acknowledges.
+    channel
+        .basic_qos(1, lapin::options::BasicQosOptions::default())
+        .await
+        .unwrap();
+    let consumer = channel.basic_consume(
+        odd.queue().as_str().into(),
+        "".into(),
+        BasicConsumeOptions::default(),
+        FieldTable::default(),
+    );
+    let _consumer = consumer.await.unwrap();
+    Publisher::new(stack.amqp_url())
+        .send(&[odd], 10, 64)
+        .await
+        .unwrap();
+    set_status(&stack, odd, "active").await;
+    eventually("the tenant's problem is told", async || {
+        problem(&stack, odd).await["kind"] == "delivery"
+    })
+    .await;
+    channel.close(200, "done".into()).await.unwrap();
+    stack.stored(odd, 10).await;
+    account.finish().await.unwrap().assert_undisturbed(UNNOTICED);
+}
