@@ -43,7 +43,7 @@ use crate::{
     offload::Offload,
     tasks::Tasks,
     telemetry::{Gauges, Instruments},
-    tenants::{Tenants, reconciler},
+    tenants::{Missed, Tenants, partition, reconciler},
 };
 
 /// The largest message that is read from somebody without a token: a name.
@@ -78,10 +78,13 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let queues_broker = queues.clone();
     let queues = Queues::new(queues, config.rabbitmq.queue_type);
     let fleet = Fleet::new(pool.clone(), changes.clone());
+    let missed = Missed::default();
     let tenants = Tenants {
         pool: pool.clone(),
+        schema: partition::pool(&config.database, "jalur control-plane schema")?,
         queues: queues.clone(),
         fleet: fleet.clone(),
+        missed: missed.clone(),
         propagation: instruments.propagation.clone(),
     };
     let publisher = Publisher::new(publishing.clone(), queues.clone());
@@ -110,6 +113,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let watch = Watch {
         connections: fleet_connections.clone(),
         changes: changes.clone(),
+        missed,
         stop: closing.clone(),
     };
     let keys = Keys::new(
@@ -133,7 +137,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let expiry = Expiry::new(fleet_connections.clone());
     let sighted = expiry.sighted();
     tasks.spawn("expiry of leases", expiry.run(stopping()));
-    tasks.spawn("reconciler", reconciler::run(tenants.clone(), stopping()));
+    let reconciling = reconciler::run(tenants.clone(), queues_broker.clone(), stopping());
+    tasks.spawn("reconciler", reconciling);
     let gauges = Gauges::new(&meter, pool.clone(), queues, config.metrics.per_tenant);
     tasks.spawn("gauges", gauges.run(config.depth_interval, stopping()));
 

@@ -27,17 +27,20 @@ pub(crate) enum Error {
     /// Something is there already.
     #[error("{0}")]
     Exists(String),
+    /// A living tenant's queue is not there.
+    #[error("the queue of tenant {0} is missing, and is being made again; try again")]
+    NoQueue(TenantId),
     /// There is no room for more.
     #[error("{0}")]
     Full(String),
-    /// A queue is not as it is to be, which only an operator can mend.
-    #[error("{0}; delete or rename it in RabbitMQ, or remove the policy or declaration that made it so")]
-    Mismatch(QueueError),
+    /// It cannot be done until somebody has mended something: trying again changes nothing.
+    #[error("{0}")]
+    Precondition(String),
     /// It cannot be done now; trying again will do it.
     #[error("{0}")]
     Unavailable(String),
     /// PostgreSQL failed.
-    #[error(transparent)]
+    #[error("{}", outage(.0).map_or_else(|| .0.to_string(), str::to_owned))]
     Database(#[from] sqlx::Error),
     /// RabbitMQ failed.
     #[error("{0}; try again")]
@@ -52,44 +55,67 @@ impl Error {
         }
     }
 
+    /// Whether trying again will do it.
+    pub(crate) fn is_for_now(&self) -> bool {
+        self.code() == Code::Unavailable
+    }
+
     fn code(&self) -> Code {
         match self {
             Self::Invalid { .. } => Code::InvalidArgument,
             Self::TooLarge { .. } | Self::Full(_) => Code::ResourceExhausted,
-            Self::Mismatch(_) => Code::FailedPrecondition,
+            Self::Precondition(_) => Code::FailedPrecondition,
             Self::NoTenant(_) | Self::NoDaemon(_) => Code::NotFound,
             Self::Exists(_) => Code::AlreadyExists,
-            Self::Unavailable(_) | Self::Broker(_) => Code::Unavailable,
-            Self::Database(error) if is_outage(error) => Code::Unavailable,
+            Self::NoQueue(_) | Self::Unavailable(_) | Self::Broker(_) => Code::Unavailable,
+            Self::Database(error) if outage(error).is_some() => Code::Unavailable,
             Self::Database(error) if is_unstorable_text(error) => Code::InvalidArgument,
             Self::Database(_) => Code::Internal,
         }
     }
 }
 
-/// Whether PostgreSQL could not be reached, or could not take more, as opposed to our asking it something wrong.
-fn is_outage(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        // Connection lost, insufficient resources, operator intervention, lock not available, and the timeouts.
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "53", "57", "55P03", "40"]
-                .iter()
-                .any(|class| code.starts_with(class))
-        }),
-        _ => false,
-    }
+/// What a caller is told where PostgreSQL could not do something now, as opposed to our asking it something wrong.
+fn outage(error: &sqlx::Error) -> Option<&'static str> {
+    const UNREACHABLE: &str = "PostgreSQL cannot be reached; try again";
+    const BUSY: &str =
+        "PostgreSQL is busy: what was asked waited too long for others, or was given up for them; try again";
+    let code = match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+            return Some(UNREACHABLE);
+        }
+        sqlx::Error::PoolTimedOut => {
+            return Some("PostgreSQL cannot be reached, or no connection to it came free in time; try again");
+        }
+        sqlx::Error::Database(error) => error.code()?,
+        _ => return None,
+    };
+    Some(match &*code {
+        "25006" => {
+            "PostgreSQL takes no changes: it is read-only, or a standby; the change can be made when it is writable again"
+        }
+        // The timeouts of a statement, of a lock, of a transaction; deadlocks and what could not be serialised.
+        "57014" | "55P03" | "25P03" | "25P04" => BUSY,
+        code if code.starts_with("40") => BUSY,
+        code if code.starts_with("53") => "PostgreSQL is out of connections, memory or disk; try again",
+        code if code.starts_with("58") => "PostgreSQL cannot read or write its files; try again",
+        // Who we are, or which database is meant, is refused at the connection alone.
+        code if ["28", "3D"].iter().any(|class| code.starts_with(class)) => {
+            "PostgreSQL does not let the control plane in; its log and database.url say why"
+        }
+        // Connection lost, operator intervention.
+        code if ["08", "57"].iter().any(|class| code.starts_with(class)) => UNREACHABLE,
+        _ => return None,
+    })
 }
 
 impl From<QueueError> for Error {
     fn from(error: QueueError) -> Self {
         match error {
             QueueError::Broker(error) => error.into(),
-            error @ QueueError::Mismatch { .. } => Self::Mismatch(error),
+            error @ (QueueError::Mismatch { .. } | QueueError::Refused { .. }) => {
+                Self::Precondition(error.to_string())
+            }
         }
     }
 }
@@ -106,16 +132,15 @@ impl From<Error> for Status {
     fn from(error: Error) -> Self {
         let code = error.code();
         let message = match &error {
-            Error::Database(cause) if code == Code::Unavailable => {
-                debug!(%cause, "PostgreSQL could not do what a call needed");
-                "PostgreSQL cannot be reached or is busy; try again".to_owned()
-            }
             Error::Database(_) if code == Code::InvalidArgument => {
                 "a text has a null character, which PostgreSQL cannot hold".to_owned()
             }
             // The gateway logs what is our fault, and keeps it from the caller.
             error => error.to_string(),
         };
+        if let Error::Database(cause) = &error {
+            debug!(%cause, "PostgreSQL could not do what a call needed");
+        }
         let mut status = Self::new(code, message);
         if let Error::TooLarge { .. } = error {
             status
@@ -123,5 +148,78 @@ impl From<Error> for Status {
                 .insert(TOO_LARGE, MetadataValue::from_static("true"));
         }
         status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{borrow::Cow, error, fmt};
+
+    use sqlx::error::{DatabaseError, ErrorKind};
+
+    use super::*;
+
+    /// What PostgreSQL answers with an SQLSTATE.
+    #[derive(Debug)]
+    struct Answer(&'static str);
+
+    impl fmt::Display for Answer {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("cannot execute INSERT")
+        }
+    }
+
+    impl error::Error for Answer {}
+
+    impl DatabaseError for Answer {
+        fn message(&self) -> &str {
+            "cannot execute INSERT"
+        }
+        fn code(&self) -> Option<Cow<'_, str>> {
+            Some(self.0.into())
+        }
+        fn as_error(&self) -> &(dyn error::Error + Send + Sync + 'static) {
+            self
+        }
+        fn as_error_mut(&mut self) -> &mut (dyn error::Error + Send + Sync + 'static) {
+            self
+        }
+        fn into_error(self: Box<Self>) -> Box<dyn error::Error + Send + Sync + 'static> {
+            self
+        }
+        fn kind(&self) -> ErrorKind {
+            ErrorKind::Other
+        }
+    }
+
+    #[test]
+    fn what_postgresql_cannot_do_now_is_said_for_what_it_is() {
+        for (sqlstate, says) in [
+            ("25006", "read-only"),
+            ("40P01", "busy"),
+            ("40001", "busy"),
+            ("55P03", "busy"),
+            ("57014", "busy"),
+            ("25P03", "busy"),
+            ("53300", "out of connections"),
+            ("58030", "its files"),
+            ("28P01", "database.url"),
+            ("3D000", "database.url"),
+            ("08006", "cannot be reached"),
+            ("57P01", "cannot be reached"),
+            ("57P03", "cannot be reached"),
+        ] {
+            let status = Status::from(Error::from(sqlx::Error::Database(Box::new(Answer(sqlstate)))));
+            assert_eq!(status.code(), Code::Unavailable, "{sqlstate}");
+            assert!(
+                status.message().contains(says),
+                "{sqlstate}: {}",
+                status.message()
+            );
+        }
+        for sqlstate in ["42703", "22P02", "23505", "XX000"] {
+            let status = Status::from(Error::from(sqlx::Error::Database(Box::new(Answer(sqlstate)))));
+            assert_eq!(status.code(), Code::Internal, "{sqlstate}");
+        }
     }
 }

@@ -251,6 +251,11 @@ impl Stack {
         self.0.environment().native().unwrap().rabbitmq().stop().await;
     }
 
+    /// Takes from the broker everything that the test has there.
+    pub(crate) async fn wipe_broker(&self) {
+        self.0.wipe_broker().await.unwrap();
+    }
+
     pub(crate) async fn restart_rabbitmq(&self) {
         let native = self.0.environment().native().unwrap();
         native.rabbitmq().stop().await;

@@ -80,7 +80,7 @@ impl Publisher {
         match self.publisher.publish(&route, messages.collect()).await {
             Ok(()) => Ok(()),
             Err(publisher::Error::Broker(error)) => Err(error.into()),
-            Err(publisher::Error::Unroutable(_)) => Err(missing(tenant)),
+            Err(publisher::Error::Unroutable(_)) => Err(CallError::NoQueue(tenant)),
             Err(publisher::Error::Refused) => Err(self.refused(tenant).await),
         }
     }
@@ -93,14 +93,10 @@ impl Publisher {
                 "the queue of tenant {tenant} is full: {waiting} messages wait, and its limit \
                  (max-length or max-length-bytes) refuses more; send again when some are stored, or have the limit raised"
             )),
-            Ok(None) => missing(tenant),
+            Ok(None) => CallError::NoQueue(tenant),
             Err(error) => CallError::Unavailable(format!(
                 "RabbitMQ refuses messages to the queue of tenant {tenant}: {error}; try again"
             )),
         }
     }
-}
-
-fn missing(tenant: TenantId) -> CallError {
-    CallError::Unavailable(format!("the queue of tenant {tenant} is not there; try again"))
 }

@@ -13,8 +13,9 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-/// The reply codes of a queue that is not there, that is another connection's alone, and that is another one than was
-/// asked for.
+/// The reply codes of what may not be done, of a queue that is not there, that is another connection's alone, and that
+/// is another one than was asked for.
+const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const LOCKED: u16 = 405;
 const DIFFERS: u16 = 406;
@@ -31,13 +32,32 @@ pub(crate) enum Error {
     #[error(transparent)]
     Broker(#[from] broker::Error),
     /// A queue of that name is there, and is not the one that was asked for. Trying again changes nothing.
-    #[error("the queue {queue} is there, but not as it is to be: {detail}")]
+    #[error(
+        "the queue {queue} is there, but not as it is to be: {detail}; let it run empty and delete it in RabbitMQ, and it is made anew"
+    )]
     Mismatch {
         /// Its name.
         queue: String,
         /// What is different.
         detail: String,
+        /// Whether messages can be taken in through it all the same.
+        usable: bool,
     },
+    /// There is no such queue, and RabbitMQ makes none. Trying again changes nothing.
+    #[error("RabbitMQ does not make the queue {queue}: {detail}")]
+    Refused {
+        /// Its name.
+        queue: String,
+        /// Why, and what to do.
+        detail: String,
+    },
+}
+
+impl Error {
+    /// Whether messages can be taken in all the same.
+    pub(crate) fn is_usable(&self) -> bool {
+        matches!(self, Self::Mismatch { usable: true, .. })
+    }
 }
 
 /// How many messages wait.
@@ -66,18 +86,44 @@ impl Queues {
 
     /// Declares both of a tenant's queues; where they are, nothing changes.
     pub(crate) async fn declare(&self, tenant: TenantId) -> Result<(), Error> {
-        for queue in [tenant.queue(), tenant.dead_letter_queue()] {
-            let channel = self.channels.take().await?;
-            let options = QueueDeclareOptions {
-                durable: true,
-                ..QueueDeclareOptions::default()
-            };
-            within(channel.queue_declare(queue.as_str().into(), options, self.arguments()))
-                .await
-                .map_err(|error| mismatch(queue, error))?;
-            channel.done();
+        // The second whatever comes of the first.
+        let messages = self.declare_one(tenant.queue()).await;
+        let letters = self.declare_one(tenant.dead_letter_queue()).await;
+        match (messages, letters) {
+            (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),
+            // Of two the graver.
+            (Err(error), Err(other)) => Err(if error.is_usable() { other } else { error }),
+            (Ok(()), Ok(())) => Ok(()),
         }
-        Ok(())
+    }
+
+    async fn declare_one(&self, queue: String) -> Result<(), Error> {
+        let channel = self.channels.take().await?;
+        let options = QueueDeclareOptions {
+            durable: true,
+            ..QueueDeclareOptions::default()
+        };
+        let declared = within(channel.queue_declare(queue.as_str().into(), options, self.arguments())).await;
+        match declared {
+            Ok(_) => {
+                channel.done();
+                Ok(())
+            }
+            Err(error) => match refusal(&error) {
+                None => Err(error.into()),
+                Some(Refusal::Differs(detail)) => {
+                    // A stream gives its messages to whoever asks and keeps them all: nothing of it is ever done.
+                    let usable = !detail.contains("x-queue-type is stream")
+                        && self.count(queue.clone()).await?.is_some();
+                    Err(Error::Mismatch {
+                        queue,
+                        detail,
+                        usable,
+                    })
+                }
+                Some(Refusal::Impossible(detail)) => Err(Error::Refused { queue, detail }),
+            },
+        }
     }
 
     fn arguments(&self) -> FieldTable {
@@ -156,18 +202,33 @@ impl Queues {
     }
 }
 
-fn mismatch(queue: String, error: broker::Error) -> Error {
-    match error.reply_code() {
-        Some(LOCKED) => Error::Mismatch {
-            queue,
-            detail: "it is exclusive, and another connection's".into(),
-        },
-        Some(DIFFERS) => Error::Mismatch {
-            queue,
-            detail: difference(&error.to_string()),
-        },
-        _ => error.into(),
-    }
+/// Why the broker does not declare a queue, where that is the queue's matter and not the connection's.
+enum Refusal {
+    /// It is another one than was asked for, in this.
+    Differs(String),
+    /// It cannot be had, for this.
+    Impossible(String),
+}
+
+fn refusal(error: &broker::Error) -> Option<Refusal> {
+    let text = error.to_string();
+    Some(match error.reply_code()? {
+        DIFFERS if text.contains("inequivalent arg") => Refusal::Differs(difference(&text)),
+        DIFFERS if text.contains("limit") => Refusal::Impossible(
+            "its limit of queues is reached; raise that (rabbitmqctl set_vhost_limits) or delete queues".into(),
+        ),
+        DIFFERS => Refusal::Differs("the broker does not say in what".into()),
+        LOCKED => Refusal::Impossible(
+            "it is there, exclusive, and another connection's; close that connection or have it use another name".into(),
+        ),
+        ACCESS_REFUSED => Refusal::Impossible(
+            "its user may not do that; grant it configure, write and read (rabbitmqctl set_permissions)".into(),
+        ),
+        NOT_FOUND => Refusal::Impossible(
+            "it is there, but its node is down or its process has failed; bring the node back, or delete the queue".into(),
+        ),
+        _ => return None,
+    })
 }
 
 /// What is different, out of the broker's `PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue '…' in

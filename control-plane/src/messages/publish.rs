@@ -69,7 +69,11 @@ impl Publishing {
         let outgoing = checked
             .into_iter()
             .map(|(id, body)| Outgoing::new(id, body, now_ms));
-        self.publisher.publish(tenant, outgoing.collect()).await?;
+        let published = self.publisher.publish(tenant, outgoing.collect()).await;
+        if let Err(Error::NoQueue(_)) = published {
+            self.tenants.missed.note(tenant);
+        }
+        published?;
         self.messages
             .add(ids.len() as u64, &[KeyValue::new("outcome", "published")]);
         Ok(ids)

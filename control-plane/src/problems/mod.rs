@@ -7,7 +7,7 @@ mod store;
 
 use time::OffsetDateTime;
 
-pub(crate) use self::store::{counts, forget, of, report};
+pub(crate) use self::store::{begin, counts, end, forget, of, report};
 
 /// The most characters of a detail: it is read by people, kept in a row and logged.
 const DETAIL_CHARACTERS_MAX: usize = 500;

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::{Kind, Problem};
+use super::{Kind, Problem, bounded};
 
 /// A tenant's problem. Of several the oldest: what began later is often its consequence.
 pub(crate) async fn of(
@@ -26,6 +26,52 @@ pub(crate) async fn counts(executor: impl PgExecutor<'_>) -> Result<Vec<(Kind, i
     sqlx::query_as("select kind, count(distinct tenant_id) from problems group by kind")
         .fetch_all(executor)
         .await
+}
+
+/// A control plane has found something wrong. Since when stays, however often it is found.
+pub(crate) async fn begin(
+    executor: impl PgExecutor<'_>,
+    tenant: TenantId,
+    kind: Kind,
+    detail: &str,
+) -> Result<(), sqlx::Error> {
+    let detail = bounded(detail);
+    // Nothing is written where the same was found before, and nothing of a tenant that is gone meanwhile.
+    let new: Option<bool> = sqlx::query_scalar(
+        "insert into problems as p (tenant_id, kind, detail, since)
+         select id, $2, $3, now() from tenants where id = $1 and phase in ('creating', 'ready') for key share
+         on conflict (tenant_id, kind) where daemon_id is null do update set detail = excluded.detail
+             where p.detail <> excluded.detail
+         returning xmax = 0",
+    )
+    .bind(tenant.0)
+    .bind(kind)
+    .bind(&detail)
+    .fetch_optional(executor)
+    .await?;
+    if new == Some(true) {
+        warn!(%tenant, kind = kind.word(), detail, "a tenant has a problem");
+    }
+    Ok(())
+}
+
+/// What a control plane may have found of these tenants is over.
+pub(crate) async fn end(
+    executor: impl PgExecutor<'_>,
+    tenants: &[TenantId],
+    kind: Kind,
+) -> Result<(), sqlx::Error> {
+    let ended: Vec<Uuid> = sqlx::query_scalar(
+        "delete from problems where tenant_id = any($1) and daemon_id is null and kind = $2 returning tenant_id",
+    )
+    .bind(tenants.iter().map(|tenant| tenant.0).collect::<Vec<_>>())
+    .bind(kind)
+    .fetch_all(executor)
+    .await?;
+    for tenant in ended {
+        info!(%tenant, kind = kind.word(), "a tenant's problem is over");
+    }
+    Ok(())
 }
 
 /// A daemon reports its lanes, each with its problem or with none. One transaction with the lanes' other reports,

@@ -1,15 +1,18 @@
 //! Tenants: their life from `creating` to `gone`, their partition and their queues.
 //!
-//! [`model`] decides, [`store`] and [`partition`] are the SQL, [`Tenants`] is what callers ask, and the
-//! [`reconciler`] finishes what a crash left half done.
+//! [`model`] decides, [`store`] and [`partition`] are the SQL, [`Tenants`] is what callers ask. What a tenant is to
+//! have is made in one place, [`desired`], and the [`reconciler`] sees to it that it stays there.
 
+mod desired;
+mod missed;
 pub(crate) mod model;
-mod partition;
+pub(crate) mod partition;
 pub(crate) mod reconciler;
 mod service;
 mod store;
 
 pub(crate) use self::{
+    missed::Missed,
     model::{NewTenant, Status, Tenant, Update},
     service::Tenants,
 };

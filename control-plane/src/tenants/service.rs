@@ -7,6 +7,7 @@ use opentelemetry::metrics::Histogram;
 use sqlx::PgPool;
 
 use super::{
+    Missed,
     model::{NewTenant, PageToken, Phase, Status, Tenant, Update, check_workers},
     partition, store,
 };
@@ -39,8 +40,11 @@ pub(crate) struct Runtime {
 #[derive(Clone, Debug)]
 pub(crate) struct Tenants {
     pub(crate) pool: PgPool,
+    /// Where partitions are made and dropped.
+    pub(crate) schema: PgPool,
     pub(crate) queues: Queues,
     pub(crate) fleet: Fleet,
+    pub(crate) missed: Missed,
     pub(crate) propagation: Histogram<f64>,
 }
 
@@ -61,23 +65,23 @@ impl Tenants {
 
     /// Makes what a tenant needs, where it is not there yet, and lets the fleet know.
     pub(super) async fn provision(&self, id: TenantId) -> Result<Tenant, Error> {
-        let incomplete = |error: Error| match error {
-            Error::Broker(_) | Error::Unavailable(_) => Error::Unavailable(format!(
+        let made = match self.keep(&[id]).await {
+            Ok(failures) => failures
+                .into_iter()
+                .next()
+                .map_or(Ok(()), |(_, error)| Err(error)),
+            Err(error) => Err(error),
+        };
+        made.map_err(|error| match error {
+            Error::NoTenant(_) => error,
+            Error::Precondition(_) => Error::Precondition(format!(
+                "tenant {id} is not complete: {error}. It is completed as soon as that is mended, unless it is deleted"
+            )),
+            error => Error::Unavailable(format!(
                 "tenant {id} is not complete: {error}. Create it again with this id, or wait: it is completed as soon as that is possible"
             )),
-            error => error,
-        };
-        partition::create(&self.pool, id).await?;
-        self.queues
-            .declare(id)
-            .await
-            .map_err(|error| incomplete(error.into()))?;
+        })?;
         let ready = store::set_ready(&self.pool, id).await;
-        if let Err(Error::NoTenant(_)) = ready {
-            // Deleted meanwhile: what was made here after the deletion passed by is nobody's.
-            self.queues.delete(id).await?;
-            partition::drop(&self.pool, id).await?;
-        }
         self.fleet.reassign().await;
         ready
     }
@@ -170,7 +174,7 @@ impl Tenants {
         // Bounded, and then done all the same: a consumer that would not stop loses its queue, which stops it.
         self.fleet.wait_stopped(id, STOPPED_WAIT).await?;
         self.queues.delete(id).await?;
-        partition::drop(&self.pool, id).await?;
+        partition::drop(&self.schema, id).await?;
         store::set_gone(&self.pool, id).await
     }
 }

@@ -1,11 +1,14 @@
 //! The tenants' rows.
 
 use common::id::TenantId;
-use sqlx::{PgExecutor, PgPool};
+use sqlx::{PgConnection, PgExecutor, PgPool};
+use uuid::Uuid;
 
-use super::model::{NewTenant, PageToken, Tenant, Update};
+use super::model::{NewTenant, PageToken, Phase, Tenant, Update};
 use crate::error::Error;
 
+/// A little longer than queues are declared for.
+const HOLD_TIMEOUT: &str = "6s";
 const NAME_TAKEN: &str = "tenants_name";
 
 /// Makes the row of a new tenant, or finds the one that an earlier try with the same id and content made.
@@ -126,15 +129,67 @@ pub(super) async fn set_ready(pool: &PgPool, id: TenantId) -> Result<Tenant, Err
     get(pool, id).await
 }
 
-/// From living to `deleting`.
+/// Takes a tenant's lock until the transaction ends, if the tenant lives, and answers how far it has come: what is made
+/// of it meanwhile is not deleted, and so not left behind.
+pub(super) async fn lock(connection: &mut PgConnection, id: TenantId) -> Result<Phase, Error> {
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('tenant ' || $1::uuid, 0))")
+        .bind(id.0)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query_scalar("select phase from tenants where id = $1 and phase in ('creating', 'ready')")
+        .bind(id.0)
+        .fetch_optional(connection)
+        .await?
+        .ok_or(Error::NoTenant(id))
+}
+
+/// The same for many, shared with others who make what is missing, and answers which of them live. The transaction may
+/// then wait for the broker, for longer than one that has stopped half way.
+pub(super) async fn hold(
+    connection: &mut PgConnection,
+    tenants: &[TenantId],
+) -> Result<Vec<TenantId>, Error> {
+    let ids: Vec<_> = tenants.iter().map(|tenant| tenant.0).collect();
+    sqlx::query("select set_config('idle_in_transaction_session_timeout', $1, true)")
+        .bind(HOLD_TIMEOUT)
+        .execute(&mut *connection)
+        .await?;
+    // Before the look, whose snapshot is to be of after the wait. Who has another's lock waits for none of these.
+    sqlx::query("select pg_advisory_xact_lock_shared(hashtextextended('tenant ' || id, 0)) from unnest($1::uuid[]) as t (id)")
+        .bind(&ids)
+        .execute(&mut *connection)
+        .await?;
+    let living: Vec<Uuid> =
+        sqlx::query_scalar("select id from tenants where id = any($1) and phase in ('creating', 'ready')")
+            .bind(&ids)
+            .fetch_all(connection)
+            .await?;
+    Ok(living.into_iter().map(TenantId).collect())
+}
+
+/// Ready tenants after this one, by id.
+pub(super) async fn ready_after(pool: &PgPool, after: Uuid, limit: i64) -> Result<Vec<TenantId>, Error> {
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar("select id from tenants where phase = 'ready' and id > $1 order by id limit $2")
+            .bind(after)
+            .bind(limit)
+            .fetch_all(pool)
+            .await?;
+    Ok(ids.into_iter().map(TenantId).collect())
+}
+
+/// From living to `deleting`, once nobody makes anything of it.
 pub(super) async fn set_deleting(pool: &PgPool, id: TenantId) -> Result<(), Error> {
+    let mut transaction = pool.begin().await?;
+    lock(&mut transaction, id).await?;
     let changed = sqlx::query(
         "update tenants set phase = 'deleting', updated_at = now()
          where id = $1 and phase in ('creating', 'ready')",
     )
     .bind(id.0)
-    .execute(pool)
+    .execute(&mut *transaction)
     .await?;
+    transaction.commit().await?;
     if changed.rows_affected() == 0 {
         Err(Error::NoTenant(id))
     } else {
@@ -156,15 +211,22 @@ pub(super) async fn set_gone(connection: impl PgExecutor<'_>, id: TenantId) -> R
     Ok(())
 }
 
-/// Tenants that something has been done to, and has not been finished for a while: what crashes leave behind.
-pub(super) async fn unfinished(pool: &PgPool, idle_seconds: f64, limit: i64) -> Result<Vec<Tenant>, Error> {
+/// Tenants that something has been done to, and has not been finished for a while: what crashes leave behind. Those
+/// after this one, by id.
+pub(super) async fn unfinished(
+    pool: &PgPool,
+    idle_seconds: f64,
+    after: Uuid,
+    limit: i64,
+) -> Result<Vec<Tenant>, Error> {
     Ok(sqlx::query_as(
         "select * from tenants
-         where phase in ('creating', 'deleting') and updated_at < now() - make_interval(secs => $1)
-         order by updated_at
-         limit $2",
+         where phase in ('creating', 'deleting') and updated_at < now() - make_interval(secs => $1) and id > $2
+         order by id
+         limit $3",
     )
     .bind(idle_seconds)
+    .bind(after)
     .bind(limit)
     .fetch_all(pool)
     .await?)

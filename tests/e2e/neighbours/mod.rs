@@ -10,6 +10,7 @@ mod fleet;
 mod memory;
 mod queues;
 mod stopping;
+mod tables;
 mod tables_commit;
 
 use std::time::Duration;

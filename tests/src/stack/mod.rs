@@ -255,6 +255,11 @@ impl Stack {
         self.room.amqp_url()
     }
 
+    /// Takes from the broker everything that the test has there, as `rabbitmqctl reset` would.
+    pub async fn wipe_broker(&self) -> anyhow::Result<()> {
+        self.room.wipe_vhost().await
+    }
+
     /// A connection to the test's vhost.
     pub async fn amqp(&self) -> anyhow::Result<lapin::Connection> {
         let uri = common::broker::parse(&Secret::from(self.amqp_url()))?;

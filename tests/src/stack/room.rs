@@ -72,6 +72,16 @@ impl Room {
         .await
     }
 
+    /// Takes the vhost away with all that is in it, connections included, and makes an empty one.
+    pub(super) async fn wipe_vhost(&self) -> anyhow::Result<()> {
+        let management = self
+            .management_url
+            .as_ref()
+            .context("there is no vhost of our own")?;
+        manage(management, Method::DELETE, &format!("vhosts/{}", self.name), None).await?;
+        self.make_vhost().await
+    }
+
     pub(super) fn name(&self) -> &str {
         &self.name
     }

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     error::Error as CallError,
     problems::{Kind, Problem},
+    tenants::Missed,
 };
 
 /// How many lanes one response holds: about 30 kB.
@@ -67,6 +68,7 @@ const REPORTS_MAX: usize = 100_000;
 pub(crate) struct Watch {
     pub(crate) connections: Connections,
     pub(crate) changes: Changes,
+    pub(crate) missed: Missed,
     pub(crate) stop: CancellationToken,
 }
 

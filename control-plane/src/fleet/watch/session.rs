@@ -24,12 +24,15 @@ use super::{
     ACK_LIMIT, End, LANES_MAX, OUTSTANDING_MAX, QUERY_LIMIT, RENEW_EVERY, RENEW_LIMIT, REPORT_LIMIT,
     REPORTS_MAX, RETRY, Responses, STANDSTILL, TICK, UNRENEWED_MAX, WRITTEN_MAX, Watch, report,
 };
-use crate::fleet::{
-    LEASE,
-    changes::Topic,
-    connections::within,
-    lanes::{self, Lane, Report},
-    members::{self, Member},
+use crate::{
+    fleet::{
+        LEASE,
+        changes::Topic,
+        connections::within,
+        lanes::{self, Lane, Report},
+        members::{self, Member},
+    },
+    problems::Kind,
 };
 
 pub(super) struct Session<'a> {
@@ -183,6 +186,13 @@ impl<'a> Session<'a> {
         for lane in &observed.lanes {
             // The last report of a lane counts.
             let report = report(lane)?;
+            if report
+                .problem
+                .as_ref()
+                .is_some_and(|problem| problem.kind == Kind::Queue)
+            {
+                self.watch.missed.note(report.tenant);
+            }
             reports.insert(report.tenant, report);
         }
         if reports.len() > REPORTS_MAX {

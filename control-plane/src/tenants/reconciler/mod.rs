@@ -1,0 +1,143 @@
+//! Sees to it that tenants are what they are to be: what was begun is finished, and what is lost is made again.
+//!
+//! All living tenants have their turn, some a second, and so does at once each of which something was [missed]. After
+//! the broker's return, which may have lost everything, everybody's turn comes as fast as the broker can declare.
+//!
+//! [missed]: super::missed
+
+mod unfinished;
+
+use std::{sync::Arc, time::Duration};
+
+use common::{
+    broker::{Broker, Link},
+    id::TenantId,
+};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+use uuid::Uuid;
+
+use super::{Tenants, store};
+use crate::error::Error;
+
+/// How often some tenants are looked at, and how many: a hundred declarations of what is there take the broker some ten
+/// milliseconds, and a fleet of a hundred tenants is gone through in two seconds.
+const EVERY: Duration = Duration::from_secs(1);
+const BATCH: usize = 50;
+/// How soon again at the earliest what was missed is looked at.
+const MISSED_EVERY: Duration = Duration::from_millis(100);
+/// How soon to ask again for a connection that is not there.
+const RECONNECT: Duration = Duration::from_millis(100);
+
+/// Runs until `stop`. Several control planes may do so: what is there already is not made twice.
+pub(crate) async fn run(tenants: Tenants, broker: Broker, stop: CancellationToken) {
+    let keeper = Keeper {
+        tenants: tenants.clone(),
+        broker,
+        link: None,
+        after: Uuid::nil(),
+        hurry: false,
+        failing: false,
+    };
+    tokio::join!(unfinished::run(tenants, stop.clone()), async {
+        stop.run_until_cancelled(keeper.run()).await
+    });
+}
+
+/// Makes again what is lost.
+struct Keeper {
+    tenants: Tenants,
+    broker: Broker,
+    /// The connection that everything was declared on, or is being.
+    link: Option<Arc<Link>>,
+    /// The last tenant that had its turn.
+    after: Uuid,
+    /// Whether everybody's turn is to come at once: until all have had it.
+    hurry: bool,
+    failing: bool,
+}
+
+impl Keeper {
+    async fn run(mut self) {
+        let mut next = Instant::now();
+        loop {
+            let missed = self.tenants.missed.clone();
+            let link = self.link.clone();
+            let lost = async {
+                match link {
+                    Some(link) => link.lost().await,
+                    None => sleep(RECONNECT).await,
+                }
+            };
+            tokio::select! {
+                () = lost => match self.broker.current() {
+                    Ok(link) => {
+                        self.link = Some(link);
+                        (self.hurry, self.after, next) = (true, Uuid::nil(), Instant::now());
+                    }
+                    Err(_) => self.link = None,
+                },
+                tenants = missed.take(BATCH), if self.link.is_some() => {
+                    if !self.keep(&tenants).await {
+                        // Whose turn that was is in everybody's.
+                        (self.hurry, self.after) = (true, Uuid::nil());
+                    }
+                    sleep(MISSED_EVERY).await;
+                }
+                () = sleep_until(next), if self.link.is_some() => {
+                    let done = self.turn().await;
+                    next = Instant::now() + if done && self.hurry { Duration::ZERO } else { EVERY };
+                }
+            }
+        }
+    }
+
+    /// The turn of some tenants; answers whether they had it.
+    async fn turn(&mut self) -> bool {
+        let tenants = match store::ready_after(&self.tenants.pool, self.after, BATCH as i64).await {
+            Ok(tenants) => tenants,
+            Err(error) => {
+                self.failed(&error);
+                return false;
+            }
+        };
+        if !self.keep(&tenants).await {
+            return false;
+        }
+        match tenants.last() {
+            Some(last) if tenants.len() == BATCH => self.after = last.0,
+            _ => {
+                if self.hurry {
+                    info!("every tenant's queues are there");
+                }
+                (self.hurry, self.after) = (false, Uuid::nil());
+            }
+        }
+        true
+    }
+
+    async fn keep(&mut self, tenants: &[TenantId]) -> bool {
+        match self.tenants.keep(tenants).await {
+            Ok(failures) => {
+                self.failing = false;
+                for (tenant, error) in failures {
+                    // It is the tenant's problem, and was said when that began.
+                    debug!(%tenant, %error, "cannot make what a tenant lacks");
+                }
+                true
+            }
+            Err(error) => {
+                self.failed(&error);
+                false
+            }
+        }
+    }
+
+    fn failed(&mut self, error: &Error) {
+        if !self.failing {
+            warn!(%error, "cannot see to tenants' queues and partitions; trying on");
+        }
+        self.failing = true;
+    }
+}
