@@ -9,7 +9,9 @@
 mod board;
 mod buffer;
 mod consumer;
+mod intake;
 mod outbox;
+mod settling;
 mod silence;
 mod trouble;
 
@@ -20,6 +22,7 @@ pub(crate) use self::{
     buffer::Buffer,
     consumer::{Consumer, Event, State, Step},
     outbox::Outbox,
+    settling::Took,
     silence::{Remedy, Silence},
     trouble::{Kind, Problem, Trouble},
 };
@@ -34,9 +37,6 @@ const COUNTER: Backoff = Backoff::new(Duration::from_millis(5), Duration::from_m
 /// About two seconds of a table that cannot be written. What is unsettled is a gap in the acknowledgements, which costs
 /// the neighbours, so waiting messages had better wait in the queue then.
 const LONG_UNWRITABLE: u32 = 5;
-/// A message waits until there is room for it: the one before is stored, or a letter.
-const ROOM_MIN: Duration = Duration::from_millis(100);
-const ROOM_MAX: Duration = Duration::from_secs(2);
 
 /// A lane.
 #[derive(Debug)]
@@ -82,7 +82,7 @@ impl Lane {
             silence: Silence::new(now),
             trust: Trust::default(),
             counter: COUNTER,
-            room: Trouble::none(Kind::Delivery, ROOM_MIN, ROOM_MAX),
+            room: intake::room(),
             told: None,
         }
     }

@@ -17,10 +17,10 @@ use super::{
 };
 use crate::{
     clock::Now,
-    commit::{Commit, Hold, Outcome, Settled},
+    commit::{Commit, Outcome, Settled},
     delivery::{Delivery, Letter},
     flow::{Budget, HELD, Limits, RESIZES_MAX, Traffic},
-    lane::{Event, Lane, Observed, Remedy, State, Step},
+    lane::{Event, Lane, Observed, Remedy, State, Step, Took},
     retry::Policy,
 };
 
@@ -266,46 +266,19 @@ impl Lanes {
             }
             return;
         };
-        lane.silence.broken(now.instant);
-        let mut too_large = None;
-        for delivery in deliveries {
+        for delivery in &deliveries {
             self.acks.came(delivery.tag);
-            if let Some(Verdict::Deferred { bytes }) = delivery.verdict {
-                too_large = Some(bytes);
-                lane.buffer.came_bodiless(delivery.tag, bytes, now.instant);
-                continue;
-            }
-            let bytes = delivery.body.len();
-            self.traffic.came(bytes);
-            lane.buffer.came(bytes, now.instant);
-            match delivery.decode(tenant, self.terms.message_bytes_max, now.time) {
-                Ok(message) => lane.buffer.push(message),
-                Err(letter) => lane.outbox.push(letter),
+            if !matches!(delivery.verdict, Some(Verdict::Deferred { .. })) {
+                self.traffic.came(delivery.body.len());
             }
         }
-        match too_large {
-            Some(bytes) => self.no_room(tenant, bytes, now),
-            None => {
-                lane.room.end();
-                self.pursue(tenant, now);
+        match lane.take_in(tenant, deliveries, self.terms.message_bytes_max, now) {
+            true => self.pursue(tenant, now),
+            false => {
+                let until = lane.room.until().unwrap_or(now.instant);
+                self.on(tenant, Event::Park { until }, now);
             }
         }
-    }
-
-    /// A message of a lane came without its body. It goes back once nothing comes any more, and comes again later.
-    fn no_room(&mut self, tenant: TenantId, bytes: u64, now: Now) {
-        let Some(lane) = self.lanes.get_mut(&tenant) else {
-            return;
-        };
-        if !lane.room.holds(now.instant) {
-            let why = format!(
-                "a message of {bytes} bytes waits until there is room for it within ingest.prefetch_bytes; those that are \
-                 larger than that are taken one after the other"
-            );
-            lane.room.fail(&why, now);
-        }
-        let until = lane.room.until().unwrap_or(now.instant);
-        self.on(tenant, Event::Park { until }, now);
     }
 
     /// So many messages wait in a lane's queue.
@@ -399,42 +372,12 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&tenant) else {
             return;
         };
-        lane.buffer.committed();
-        lane.buffer.settle(settled.stored.len(), now.instant);
-        lane.buffer.put_back(settled.back);
-        let stored = !settled.stored.is_empty();
-        if stored {
-            lane.counter.reset();
-            if lane.trust.stored(took, self.ordinary, now) {
-                info!(%tenant, "the tenant's table can be written again");
-            }
-        }
-        for (message, why) in settled.refused {
-            if stored || lane.trust.refused(message.id) {
-                let letter = message.refused(why, &self.terms.retry, now.time);
-                lane.outbox.push(Box::new(letter));
-            } else {
-                if lane.trust.refuses_all(&why, now) {
-                    warn!(%tenant, why, "the tenant's table refuses everything; holding the tenant");
-                }
-                // Behind the others, of which one may be better.
-                lane.buffer.push(message);
-            }
-        }
-        match settled.hold {
-            Some(Hold::Busy) => {
-                lane.counter.fail(now.instant, now.random);
-            }
-            Some(Hold::Unwritable(why)) => {
-                if lane.trust.blame(&why, now) {
-                    warn!(%tenant, why, "the tenant's table cannot be written; holding the tenant");
-                }
-            }
-            Some(Hold::Suspected) => lane.trust.doubt(now.instant),
-            Some(Hold::Unfinished) | None => {}
-        }
-        for message in settled.stored {
-            self.acks.settle(message.tag);
+        let took = Took {
+            this: took,
+            ordinary: self.ordinary,
+        };
+        for tag in lane.settle(settled, took, &self.terms.retry, now) {
+            self.acks.settle(tag);
         }
         self.give_back_if_draining(tenant, now);
         self.pursue(tenant, now);

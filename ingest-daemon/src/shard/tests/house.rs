@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
-use common::{broker::Held, id::TenantId};
+use common::{
+    broker::{Held, Verdict},
+    id::TenantId,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -157,6 +160,21 @@ impl House {
         });
         let deliveries = deliveries.collect();
         self.lanes.delivered(tenant(n), deliveries, self.now());
+        self.perform();
+    }
+
+    /// A message comes for which there was no room.
+    pub(super) fn deliver_bodiless(&mut self, n: usize) {
+        self.last_tag += 1;
+        self.unacked.insert(self.last_tag);
+        let delivery = Delivery {
+            tag: self.last_tag,
+            body: Vec::new(),
+            envelope: Envelope::default(),
+            held: Held::default(),
+            verdict: Some(Verdict::Deferred { bytes: 60 << 20 }),
+        };
+        self.lanes.delivered(tenant(n), vec![delivery], self.now());
         self.perform();
     }
 

@@ -415,6 +415,23 @@ fn a_lane_that_gets_something_is_well() {
     assert_eq!(house.restarts, 0);
 }
 
+#[test]
+fn what_there_is_no_room_for_goes_back_when_nothing_comes_any_more_and_comes_again_later() {
+    let mut house = House::new();
+    house.running(1, 1);
+    house.deliver(1, &["1"]);
+    house.deliver_bodiless(1);
+    assert!(house.back.is_empty(), "its consumer would get it again");
+    house.answer();
+    assert_eq!(house.back, BTreeSet::from([1, 2]));
+    assert_eq!(house.last_told().problem.unwrap().kind, Kind::Delivery);
+    house.pass(Duration::from_secs(1));
+    house.answer();
+    assert_eq!((house.consumers.len(), house.prefetch[&tenant(1)]), (1, 1));
+    house.deliver(1, &["1"]);
+    assert_eq!(house.last_told().problem, None);
+}
+
 proptest! {
     /// Whatever happens in whatever order: what is acknowledged was stored or is a safe dead letter, nothing is
     /// settled twice, and in the end nothing is left over.
