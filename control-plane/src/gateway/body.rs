@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout_at};
 
@@ -35,6 +36,16 @@ pub(super) async fn read(body: Body, bytes_max: usize, account: &Account) -> Res
     let mut body = body;
     let mut read = Ok(BytesMut::new());
     let mut total = 0_usize;
+    // As much as the sender says, at once: of many who come together the first have room for all of theirs, where each
+    // would have a part otherwise, and none enough.
+    let said = body
+        .size_hint()
+        .exact()
+        .and_then(|said| usize::try_from(said).ok());
+    let mut counted = said.filter(|said| *said <= bytes_max).unwrap_or_default();
+    if let Err(full) = account.hold(counted.saturating_mul(COPIES)) {
+        read = Err(Error::Full(full));
+    }
     loop {
         let until = whole.min(Instant::now() + SILENCE);
         let frame = timeout_at(until, body.frame()).await.map_err(|_| Error::Late)?;
@@ -48,8 +59,13 @@ pub(super) async fn read(body: Body, bytes_max: usize, account: &Account) -> Res
         }
         if total > bytes_max {
             read = Err(Error::TooLarge);
-        } else if let Err(full) = account.hold(data.len().saturating_mul(COPIES)) {
-            read = Err(Error::Full(full));
+        } else if let Some(more) = total.checked_sub(counted)
+            && read.is_ok()
+        {
+            counted = total;
+            if let Err(full) = account.hold(more.saturating_mul(COPIES)) {
+                read = Err(Error::Full(full));
+            }
         }
         match &mut read {
             Ok(read) => read.extend_from_slice(&data),

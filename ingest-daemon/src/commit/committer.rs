@@ -156,6 +156,8 @@ impl Committer {
     }
 
     async fn pass(&mut self, commit: Commit, terms: Terms) -> Outcome {
+        // Suspects connect anew for every commit, which says nothing about their tables.
+        self.store.connect().await;
         let begun = Instant::now();
         let sizes: Vec<usize> = commit
             .portions

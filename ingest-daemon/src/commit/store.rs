@@ -48,6 +48,8 @@ pub(super) enum Job<'a> {
 pub(super) struct Store {
     connect: Connect,
     session: Option<Session>,
+    /// Why it has just been in vain to connect.
+    unreachable: Option<String>,
     /// It may still be at it, and hold counters.
     abandoned: Option<Backend>,
 }
@@ -61,18 +63,33 @@ impl Store {
                 |connect, (name, value)| connect.set(name, value),
             ),
             session: None,
+            unreachable: None,
             abandoned: None,
         })
     }
 
-    /// Does `job`, and answers for every tenant whose counter was not locked how many rows are new.
-    pub(super) async fn run(&mut self, job: Job<'_>, patience: Patience) -> Result<New, Failure> {
+    /// Connects if that is to be done, so that what comes next takes no longer for it. That it could not is said by
+    /// what comes next.
+    pub(super) async fn connect(&mut self) {
         if self
             .session
             .as_ref()
             .is_some_and(|session| session.age() >= LIFETIME_MAX)
         {
             self.close().await;
+        }
+        if self.session.is_none() {
+            match self.open().await {
+                Ok(session) => self.session = Some(session),
+                Err(detail) => self.unreachable = Some(detail),
+            }
+        }
+    }
+
+    /// Does `job`, and answers for every tenant whose counter was not locked how many rows are new.
+    pub(super) async fn run(&mut self, job: Job<'_>, patience: Patience) -> Result<New, Failure> {
+        if let Some(detail) = self.unreachable.take() {
+            return Err(Failure::Unreachable(detail));
         }
         let mut session = match self.session.take() {
             Some(session) => session,

@@ -36,8 +36,9 @@ const ROWS_MAX: usize = 250;
 /// idle machine those take 2 to 20 ms.)
 const QUICK: Duration = Duration::from_millis(100);
 const QUICK_ORDINARY: u32 = 4;
-/// One that takes longer is a trouble of its own.
+/// One that takes longer, and longer than so many ordinary ones, is a trouble of its own.
 const SLOW: Duration = Duration::from_secs(1);
+const SLOW_ORDINARY: u32 = 10;
 /// It has behaved after so many good commits in a row, over so long a time, which doubles with every return.
 const GOOD_COMMITS: u32 = 3;
 const GOOD_FOR_MIN: Duration = Duration::from_millis(500);
@@ -133,7 +134,7 @@ impl Trust {
         let Some(suspicion) = &mut self.suspicion else {
             return self.table.end();
         };
-        if took > SLOW {
+        if took > SLOW.max(ordinary * SLOW_ORDINARY) {
             *suspicion = Suspicion::new((suspicion.rows / 2).max(ROWS_FIRST), now.instant);
             let detail = format!(
                 "storing takes {:.1} s: the tenant's table is slow, perhaps of a trigger on it; other tenants are stored \
