@@ -189,7 +189,7 @@ impl<'a> Session<'a> {
             if report
                 .problem
                 .as_ref()
-                .is_some_and(|problem| problem.kind == Kind::Queue)
+                .is_some_and(|problem| matches!(problem.kind, Kind::Queue | Kind::Letters))
             {
                 self.watch.missed.note(report.tenant);
             }

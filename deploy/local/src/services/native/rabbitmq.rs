@@ -84,7 +84,9 @@ impl Rabbitmq {
              # The only user, made with an empty node.\n\
              default_user = {USER}\n\
              default_pass = {password}\n\
-             default_user_tags.administrator = true\n"
+             default_user_tags.administrator = true\n\
+             # As up to 3.13; from 4.0 on the default is 16 MiB.\n\
+             max_message_size = 134217728\n"
         )
     }
 
