@@ -98,7 +98,7 @@ impl Default for Limits {
     }
 }
 
-/// How messages are taken and stored. All bounds are per shard.
+/// How messages are taken and stored. All bounds are per shard, but for the bytes that are held.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ingest {
@@ -120,7 +120,7 @@ pub struct Ingest {
     /// The most of them in one lane. A few commits' worth is enough to keep it busy, and what is unacknowledged costs
     /// the broker.
     pub prefetch_lane_messages: usize,
-    /// About the most bytes of them, as far as the lanes' message sizes are known.
+    /// The most bytes of them, for the whole daemon, beside one message at a time that is taken beyond that.
     pub prefetch_bytes: usize,
     /// The pauses before a row that PostgreSQL refused is tried again; after one attempt more it is dead-lettered.
     #[serde(with = "shared::duration::list")]
