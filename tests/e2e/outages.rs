@@ -101,7 +101,7 @@ async fn a_minute_without_postgresql_holds_everything_and_dead_letters_nothing()
     };
     let tenants = stack.tenants(3).await;
     let (amqp_url, to) = (stack.amqp_url().to_owned(), tenants.clone());
-    let sending = tokio::spawn(async move { Publisher::new(&amqp_url).send(&to, 60_000, 256).await });
+    let sending = tokio::spawn(async move { Publisher::new(&amqp_url).send(&to, 20_000, 256).await });
     stack.stored(tenants[0], 500).await;
     stack.stop_postgres().await;
     let end = Instant::now() + OUTAGE;
