@@ -13,6 +13,7 @@ mod cli;
 mod config;
 mod dead_letters;
 mod error;
+mod excerpt;
 mod fleet;
 pub mod gateway;
 mod grpc;

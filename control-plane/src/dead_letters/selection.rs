@@ -4,12 +4,10 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use crate::error::Error;
+use crate::{error::Error, excerpt::excerpt};
 
 /// The most ids of one call.
 const IDS_MAX: usize = 1_000;
-/// How much of what was sent is said back in an error.
-const SHOWN_CHARS_MAX: usize = 64;
 
 /// Some dead letters, or all.
 #[derive(Debug)]
@@ -38,13 +36,10 @@ impl Selection {
         }
         let parse = |(index, text): (usize, &String)| match Uuid::try_parse(text) {
             Ok(id) => Ok((id, false)),
-            Err(_) => {
-                let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
-                Err(Error::invalid(
-                    format!("ids[{index}]"),
-                    format!("{shown:?} is no UUID"),
-                ))
-            }
+            Err(_) => Err(Error::invalid(
+                format!("ids[{index}]"),
+                format!("{:?} is no UUID", excerpt(text)),
+            )),
         };
         let ids = ids.iter().enumerate().map(parse);
         Ok(Self::Ids(ids.collect::<Result<_, _>>()?))

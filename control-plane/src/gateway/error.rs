@@ -8,7 +8,7 @@ use http::{
 use tonic::{Code, Status};
 
 use super::json;
-use crate::{error::TOO_LARGE, memory::Full};
+use crate::{error::TOO_LARGE, excerpt::excerpt, memory::Full};
 
 /// What a user is told of a fault of ours; the log has the rest.
 const INTERNAL: &str = "something failed here, and the log says what; the request may be sent again";
@@ -44,7 +44,7 @@ impl Error {
     pub(super) fn no_path(path: &str) -> Self {
         let message = format!(
             "there is nothing at {}; see /docs for what there is",
-            json::cut(path)
+            excerpt(path)
         );
         Self::new(StatusCode::NOT_FOUND, Code::NotFound, message)
     }
@@ -53,7 +53,7 @@ impl Error {
     pub(super) fn no_verb(verb: &http::Method, allow: String) -> Self {
         let message = format!(
             "{} is not possible here; allowed: {allow}",
-            json::cut(verb.as_str())
+            excerpt(verb.as_str())
         );
         let mut error = Self::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, message);
         error.allow = Some(allow);
@@ -62,7 +62,16 @@ impl Error {
 
     /// The body is of a type that is not read.
     pub(super) fn media_type(sent: &str) -> Self {
-        let message = format!("the body is {}; send application/json", json::cut(sent));
+        let message = format!("the body is {}; send application/json", excerpt(sent));
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, message)
+    }
+
+    /// The body is encoded, and would have to be decoded first.
+    pub(super) fn encoding(sent: &str) -> Self {
+        let message = format!(
+            "the body is encoded ({}); send it as it is, without content-encoding",
+            excerpt(sent)
+        );
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, message)
     }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use common::body::keep;
 use http::{
     HeaderMap, HeaderValue, Method as Verb, Request, StatusCode,
-    header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
+    header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
 };
 use http_body::Body as _;
 use tonic::Code;
@@ -75,6 +75,7 @@ async fn exchange(
         routes::Body::Ignored => Bytes::new(),
         _ => {
             check_type(&parts.headers)?;
+            check_encoding(&parts.headers)?;
             check_length(&parts.headers, &body, shared.body_bytes_max)?;
             let read = body::read(body, shared.body_bytes_max, &account).await;
             read.map_err(|error| unread(error, shared.body_bytes_max))?
@@ -120,6 +121,16 @@ fn check_type(headers: &HeaderMap) -> Result<(), Error> {
         Ok(())
     } else {
         Err(Error::media_type(&sent))
+    }
+}
+
+/// And only as it is.
+fn check_encoding(headers: &HeaderMap) -> Result<(), Error> {
+    let encodings = headers.get_all(CONTENT_ENCODING).into_iter();
+    let mut others = encodings.filter(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity"));
+    match others.next() {
+        None => Ok(()),
+        Some(value) => Err(Error::encoding(&String::from_utf8_lossy(value.as_bytes()))),
     }
 }
 

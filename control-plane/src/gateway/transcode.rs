@@ -10,6 +10,7 @@ use super::{
     json::{self, Shape},
     routes::{Binding, Body},
 };
+use crate::excerpt::excerpt;
 
 /// The message that path, query and body make together.
 pub(super) fn request(
@@ -81,7 +82,7 @@ fn read_query(binding: &Binding, query: &str, message: &mut DynamicMessage) -> R
                 names => format!("known here: {}", names.join(", ")),
             };
             let problem = format!("is unknown in the query; {known}");
-            return Err(json::Error::field(&json::cut(&name), problem).into());
+            return Err(json::Error::field(&excerpt(&name), problem).into());
         };
         if seen.contains(&field.number()) {
             return Err(json::Error::field(field.name(), "stands in the query twice").into());

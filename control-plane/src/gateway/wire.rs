@@ -67,6 +67,8 @@ fn next<'a>(bytes: &mut &'a [u8]) -> Option<(u32, Option<&'a [u8]>)> {
             Some(bytes.split_off(..length)?)
         }
         5 => bytes.split_off(..4).map(|_| None)?,
+        // A group begins or ends. The decoder passes over it; what is in it counts as if it stood outside.
+        3 | 4 => None,
         _ => return None,
     };
     Some((number, value))
@@ -131,6 +133,25 @@ mod tests {
         let mut within = vec![0x12];
         prost::encoding::encode_varint(nothing.len() as u64, &mut within);
         within.extend_from_slice(&nothing);
+        assert!(checked("PublishMessagesRequest", &within).is_err());
+    }
+
+    #[test]
+    fn a_group_hides_nothing() {
+        let begins_and_ends = [0x7b, 0x7c];
+        let empty = [0x12, 0].repeat(LIST_MAX + 1);
+        let behind = [&begins_and_ends[..], &empty].concat();
+        assert!(
+            v1::PublishMessagesRequest::decode(&behind[..]).is_ok(),
+            "it is passed over"
+        );
+        assert!(checked("PublishMessagesRequest", &behind).is_err());
+        let within = [
+            &begins_and_ends[..1],
+            &[0x78, 1].repeat(FIELDS_MAX),
+            &begins_and_ends[1..],
+        ]
+        .concat();
         assert!(checked("PublishMessagesRequest", &within).is_err());
     }
 

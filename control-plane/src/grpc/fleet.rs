@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{page_size, timestamp};
 use crate::{
     error::Error,
+    excerpt::excerpt,
     fleet::{
         Daemon, Fleet,
         watch::{Watch, is_daemon_id},
@@ -89,7 +90,8 @@ fn daemon_id(id: &str) -> Result<&str, Error> {
         Ok(id)
     } else {
         let message = format!(
-            "{id:?} is no daemon's: 1 to 100 of letters, digits, '.', '_' and '-'; GET /api/daemons lists those that are alive"
+            "{:?} is no daemon's: 1 to 100 of letters, digits, '.', '_' and '-'; GET /api/daemons lists those that are alive",
+            excerpt(id)
         );
         Err(Error::invalid("id", message))
     }

@@ -6,6 +6,7 @@ use tonic::Status;
 use uuid::Uuid;
 
 use super::Error;
+use crate::excerpt::excerpt;
 
 /// What a caller is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,9 +85,9 @@ impl Caller {
         let asked = match tenant_id {
             "" => None,
             text => Some(text.parse::<TenantId>().map_err(|_| {
-                let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
                 Status::invalid_argument(format!(
-                    "{field} may be a UUID, such as 0198c0de-0000-7000-8000-000000000001, not {shown:?}"
+                    "{field} may be a UUID, such as 0198c0de-0000-7000-8000-000000000001, not {:?}",
+                    excerpt(text)
                 ))
             })?),
         };
@@ -107,9 +108,6 @@ impl Caller {
         }
     }
 }
-
-/// How much of what was sent is said back in an error.
-const SHOWN_CHARS_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::error::Error;
+use crate::{error::Error, excerpt::excerpt};
 
 /// The most characters in a name.
 const NAME_CHARACTERS_MAX: usize = 200;
@@ -128,7 +128,10 @@ pub(crate) fn parse_id(field: &str, text: &str) -> Result<TenantId, Error> {
     text.parse().map_err(|_| {
         Error::invalid(
             field,
-            format!("{text:?} is no UUID such as 01910000-0000-7000-8000-000000000001"),
+            format!(
+                "{:?} is no UUID such as 01910000-0000-7000-8000-000000000001",
+                excerpt(text)
+            ),
         )
     })
 }
@@ -232,6 +235,16 @@ mod tests {
             let error = new(&bad, "").unwrap_err().to_string();
             assert!(error.starts_with("name: "), "{error}");
         }
+    }
+
+    #[test]
+    fn what_is_no_id_is_named_and_cut_short() {
+        let error = parse_id("id", &"\u{1}".repeat(1 << 20)).unwrap_err().to_string();
+        assert!(
+            error.starts_with("id: ") && error.len() < 1_000,
+            "{}",
+            error.len()
+        );
     }
 
     #[test]

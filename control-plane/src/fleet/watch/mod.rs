@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     error::Error as CallError,
+    excerpt::excerpt,
     problems::{Kind, Problem},
     tenants::Missed,
 };
@@ -239,11 +240,17 @@ pub(crate) fn is_daemon_id(text: &str) -> bool {
 fn check(hello: &v1::Hello) -> Result<(Member, i32, BTreeMap<TenantId, i64>), Status> {
     let id = &hello.daemon_id;
     if !is_daemon_id(id) {
-        let message = format!("hello.daemon_id: {id:?} is not 1 to 100 of letters, digits, '.', '_' and '-'");
+        let message = format!(
+            "hello.daemon_id: {:?} is not 1 to 100 of letters, digits, '.', '_' and '-'",
+            excerpt(id)
+        );
         return Err(Status::invalid_argument(message));
     }
     let incarnation = Uuid::try_parse(&hello.incarnation).map_err(|_| {
-        Status::invalid_argument(format!("hello.incarnation: {:?} is no UUID", hello.incarnation))
+        Status::invalid_argument(format!(
+            "hello.incarnation: {:?} is no UUID",
+            excerpt(&hello.incarnation)
+        ))
     })?;
     let capacity = i32::try_from(hello.capacity).unwrap_or(i32::MAX);
     if capacity == 0 {

@@ -19,12 +19,10 @@ pub(super) use self::{
     write::{write, write_field},
 };
 use super::api;
+use crate::excerpt::excerpt;
 
 /// The most elements of a list. No list of a request may hold more.
 pub(super) const LIST_MAX: usize = 1_000;
-
-/// How much of what was sent is said back in an error.
-const SHOWN_CHARS_MAX: usize = 64;
 
 /// Why JSON cannot be the message. The text is for the person who sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,15 +76,7 @@ fn shown(json: &str) -> Cow<'_, str> {
     match json.as_bytes().first() {
         Some(b'{') => "an object".into(),
         Some(b'[') => "an array".into(),
-        _ => cut(json),
-    }
-}
-
-/// What was sent, cut short.
-pub(super) fn cut(text: &str) -> Cow<'_, str> {
-    match text.char_indices().nth(SHOWN_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]).into(),
-        None => text.into(),
+        _ => excerpt(json),
     }
 }
 
@@ -217,8 +207,8 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sent_is_cut_short() {
-        assert_eq!(shown(&"é".repeat(100_000)).chars().count(), SHOWN_CHARS_MAX + 1);
+    fn what_was_sent_is_said_in_a_few_words() {
+        assert!(shown(&"é".repeat(100_000)).len() < 200);
         assert_eq!(shown("{\"a\":1}"), "an object");
     }
 }

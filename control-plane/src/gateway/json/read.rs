@@ -17,6 +17,7 @@ use super::{
     Error, Shape,
     scalar::{boolean, enumeration, integer, timestamp},
 };
+use crate::excerpt::excerpt;
 
 /// Reads a message from a body. An empty body is an empty message.
 pub(in super::super) fn read(descriptor: &MessageDescriptor, body: &[u8]) -> Result<DynamicMessage, Error> {
@@ -63,7 +64,7 @@ fn object(descriptor: &MessageDescriptor, json: &str) -> Result<DynamicMessage, 
     for (name, json) in members(json, descriptor.fields().len() + 1)? {
         let Some(field) = descriptor.get_field_by_name(&name) else {
             return Err(Error::field(
-                &super::cut(&name),
+                &excerpt(&name),
                 format!("is unknown; {}", known(descriptor)),
             ));
         };

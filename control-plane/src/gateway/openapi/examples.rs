@@ -55,7 +55,7 @@ pub(super) fn answer(method: &str) -> Option<Value> {
         }),
         "ListDeadLetters" => json!({ "dead_letters": [{
             "id": MESSAGE, "reason": "not_json", "detail": "the body is no JSON: expected value at line 1 column 1",
-            "attempts": 1, "first_failed_at": TIME, "failed_at": TIME, "payload": "not json",
+            "attempts": 1, "first_failed_at": TIME, "failed_at": TIME, "payload": "not json", "bytes": 8,
         }] }),
         "ReplayDeadLetters" => json!({ "replayed": 1, "remaining": 0 }),
         "ListDaemons" => json!({ "daemons": [daemon], "next_page_token": "" }),

@@ -2,6 +2,7 @@
 //!
 //! Version 3.0.3: every generator of clients reads it.
 
+mod errors;
 mod examples;
 mod schema;
 
@@ -57,16 +58,7 @@ pub fn openapi() -> Value {
                         tenant_id.",
                 },
             },
-            "responses": {
-                "Error": {
-                    "description": "The call failed; the message says why and what to do.",
-                    "content": { "application/json": { "schema": reference("Status"), "example": {
-                        "code": 5,
-                        "message": "tenant 0198c0de-0000-7000-8000-000000000001 does not exist",
-                        "details": [],
-                    } } },
-                },
-            },
+            "responses": errors::components(),
         },
     })
 }
@@ -76,25 +68,28 @@ fn operation(binding: &Binding, nth: u32, schemas: &mut Schemas) -> Value {
     let comment = api::comment(&method.parent_service().parent_file(), method.path()).unwrap_or_default();
     let summary = comment.split_inclusive(['.', ':']).next().unwrap_or_default();
     let name = method.name();
+    let mut responses = errors::of(binding);
+    let done = if binding.method.creates() { "201" } else { "200" };
+    responses.insert(
+        done.to_owned(),
+        json!({
+            "description": "Done.",
+            "content": { "application/json": content(
+                match &binding.answer {
+                    Some(field) => schemas.of_field(field, Direction::Answer),
+                    None => schemas.of_message(&method.output(), Direction::Answer, &[]),
+                },
+                examples::answer(name),
+            ) },
+        }),
+    );
     let mut operation = json!({
         "operationId": if nth == 1 { name.to_owned() } else { format!("{name}{nth}") },
         "tags": [tag(method.parent_service().name())],
         "summary": summary.trim_end_matches(['.', ':']),
         "description": comment,
         "parameters": parameters(binding),
-        "responses": {
-            if binding.method.creates() { "201" } else { "200" }: {
-                "description": "Done.",
-                "content": { "application/json": content(
-                    match &binding.answer {
-                        Some(field) => schemas.of_field(field, Direction::Answer),
-                        None => schemas.of_message(&method.output(), Direction::Answer, &[]),
-                    },
-                    examples::answer(name),
-                ) },
-            },
-            "default": { "$ref": "#/components/responses/Error" },
-        },
+        "responses": responses,
     });
     let body = match &binding.body {
         Body::Ignored => return operation,
@@ -225,6 +220,23 @@ mod tests {
             schemas["CreateTenantRequest"]["properties"]["name"]["maxLength"],
             200
         );
+    }
+
+    #[test]
+    fn every_way_to_fail_is_told_where_it_can_come() {
+        let document = openapi();
+        let statuses = |path: &str, verb: &str| {
+            let responses = document["paths"][path][verb]["responses"].as_object().unwrap();
+            responses.keys().cloned().collect::<HashSet<_>>()
+        };
+        let publish = statuses("/api/tenants/{tenant_id}/messages", "post");
+        for status in [
+            "200", "400", "401", "403", "404", "408", "413", "415", "429", "503",
+        ] {
+            assert!(publish.contains(status), "{status}");
+        }
+        let read = statuses("/api/tenants/{tenant_id}/messages", "get");
+        assert!(!read.contains("408") && !read.contains("409") && read.contains("503"));
     }
 
     #[test]

@@ -252,6 +252,23 @@ async fn what_http_refuses_has_the_shape_of_every_error() {
     assert_eq!(rest.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     shape(&rest, 3);
 
+    let request = Request::post("/tenants")
+        .header(header::AUTHORIZATION, gateway.bearer(Role::Admin))
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::CONTENT_ENCODING, "gzip");
+    let rest = gateway
+        .send(request.body(Body::from("\u{1f}\u{8b}")).unwrap())
+        .await;
+    assert_eq!(rest.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    shape(&rest, 3);
+    let request = Request::post("/tenants")
+        .header(header::AUTHORIZATION, gateway.bearer(Role::Admin))
+        .header(header::CONTENT_ENCODING, "identity");
+    let rest = gateway
+        .send(request.body(Body::from(r#"{"name":"n"}"#)).unwrap())
+        .await;
+    assert_eq!(rest.status, StatusCode::CREATED);
+
     let rest = gateway.rest(Verb::POST, "/tenants", "{\"name\":").await;
     assert_eq!(rest.status, StatusCode::BAD_REQUEST);
     shape(&rest, 3);
