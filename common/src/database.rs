@@ -109,11 +109,15 @@ async fn prepare(connection: &mut PgConnection, settings: &str) -> sqlx::Result<
 
 /// A pool that connects when it is first used, of as many connections as are configured.
 pub fn pool(config: &config::Database, name: &str) -> Result<PgPool, config::Error> {
-    let pool = PgPoolOptions::new()
-        .max_connections(config.max_connections)
+    Ok(Connect::new(config, name)?.pool(connections(config.max_connections)))
+}
+
+/// How a pool of so many connections waits for them, and how long it keeps each.
+pub fn connections(count: u32) -> PgPoolOptions {
+    PgPoolOptions::new()
+        .max_connections(count)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .max_lifetime(MAX_LIFETIME);
-    Ok(Connect::new(config, name)?.pool(pool))
+        .max_lifetime(MAX_LIFETIME)
 }
 
 /// Whether a session is ours for as long as it is open, and not for one transaction only: with PgBouncer in transaction

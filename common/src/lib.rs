@@ -6,6 +6,7 @@
 //! - [`cli`]: the command line both programs have, and their exit codes.
 //! - [`broker`]: a RabbitMQ connection that is kept up. [`database`]: how PostgreSQL is connected to.
 //! - [`listener`]: HTTP/1 and HTTP/2 on one port. [`admin`]: the one for `/livez`, `/readyz` and `/metrics`.
+//! - [`shares`]: what one may have of something that all share.
 //! - [`telemetry`]: logs and metrics.
 //! - [`shutdown`]: from a signal to a clean stop.
 //!
@@ -20,5 +21,6 @@ pub mod database;
 pub mod id;
 pub mod listener;
 pub mod payload;
+pub mod shares;
 pub mod shutdown;
 pub mod telemetry;

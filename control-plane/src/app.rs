@@ -10,8 +10,14 @@ use std::{
 
 use anyhow::Context as _;
 use common::{
-    admin, admin::Readiness, broker, broker::Broker, config as settings, database, database::Sessions,
-    listener, shutdown, telemetry::Metrics,
+    admin,
+    admin::Readiness,
+    broker,
+    broker::{Broker, Meter},
+    config as settings, database,
+    database::Sessions,
+    listener, shutdown,
+    telemetry::Metrics,
 };
 use proto::v1::{
     dead_letter_service_server::{DeadLetterServiceServer, SERVICE_NAME as DEAD_LETTERS},
@@ -61,13 +67,17 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let metrics = Metrics::new()?;
     let meter = metrics.meter();
     let fleet_connections = Connections::new(&config.database)?;
+    let others = config.database.max_connections.saturating_sub(Connections::COUNT);
+    let for_reading = others / 2;
     let for_requests = settings::Database {
-        max_connections: config.database.max_connections.saturating_sub(Connections::COUNT),
+        max_connections: others - for_reading,
         ..config.database.clone()
     };
     let pool = database::pool(&for_requests, "jalur control-plane")?;
-    // Two connections: what declares and counts never waits behind what publishes.
-    let (queues, queues_supervisor) = broker::connect(&config.rabbitmq.url, "jalur control-plane queues")?;
+    // Two connections: what declares and counts never waits behind what publishes. What is delivered are dead letters.
+    let letters = Meter::new(DeadLetterQueues::BYTES_MAX);
+    let (queues, queues_supervisor) =
+        broker::connect_metered(&config.rabbitmq.url, "jalur control-plane queues", letters)?;
     let (publishing, publishing_supervisor) =
         broker::connect(&config.rabbitmq.url, "jalur control-plane publishing")?;
 
@@ -96,18 +106,19 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         offload: offload.clone(),
         messages: instruments.messages.clone(),
     };
-    let reading = Reading {
-        pool: pool.clone(),
-        tenants: tenants.clone(),
-        message_bytes_max: config.limits.message_bytes,
-    };
+    let reading = Reading::new(
+        &config.database,
+        for_reading,
+        tenants.clone(),
+        config.limits.message_bytes,
+    )?;
     let one_connection = common::config::Database {
         max_connections: 1,
         ..config.database.clone()
     };
     let dead_letters = DeadLetters::new(
         tenants.clone(),
-        DeadLetterQueues::new(queues_broker.clone(), publisher),
+        DeadLetterQueues::new(queues_broker.clone(), publisher, queues.in_hand()),
         database::pool(&one_connection, "jalur control-plane dead letters")?,
     );
     let watch = Watch {

@@ -101,7 +101,7 @@ impl Default for Limits {
     }
 }
 
-/// Below that requests, the reconciler and whoever reads dead letters wait for each other.
+/// One to read messages, and two for other requests and the reconciler.
 const REQUESTS_CONNECTIONS_MIN: u32 = 3;
 /// A key that anyone could guess by trying is no key.
 const SECRET_BYTES_MIN: usize = 32;

@@ -4,7 +4,7 @@ use common::{broker, id::TenantId};
 use tonic::{Code, Status, metadata::MetadataValue};
 use tracing::debug;
 
-use crate::broker::QueueError;
+use crate::{broker::QueueError, memory::Full};
 
 /// The metadata of a RESOURCE_EXHAUSTED that no later try changes: what was sent is too large.
 pub(crate) const TOO_LARGE: &str = "x-jalur-too-large";
@@ -27,9 +27,9 @@ pub(crate) enum Error {
     /// Something is there already.
     #[error("{0}")]
     Exists(String),
-    /// A living tenant's queue is not there.
-    #[error("the queue of tenant {0} is missing, and is being made again; try again")]
-    NoQueue(TenantId),
+    /// A living tenant's queue of that name is not there.
+    #[error("the queue {0} is missing, and is being made again; try again")]
+    NoQueue(String),
     /// There is no room for more.
     #[error("{0}")]
     Full(String),
@@ -107,6 +107,15 @@ fn outage(error: &sqlx::Error) -> Option<&'static str> {
         code if ["08", "57"].iter().any(|class| code.starts_with(class)) => UNREACHABLE,
         _ => return None,
     })
+}
+
+impl From<Full> for Error {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::Tenant => Self::Full(full.to_string()),
+            Full::All => Self::Unavailable(full.to_string()),
+        }
+    }
 }
 
 impl From<QueueError> for Error {

@@ -24,9 +24,15 @@ use crate::{
 
 /// How many tenants' queues are counted; the most that a scrape should hold.
 const TENANTS_MAX: i64 = 20_000;
+/// What a tenant and a daemon can be; one that nobody is, is 0 and not absent.
+const STATUSES: [&str; 4] = ["creating", "active", "paused", "deleting"];
+const STATES: [&str; 2] = ["ready", "draining"];
 
-/// What the gauges show: replaced as a whole by every reading.
-#[derive(Debug, Default)]
+/// What the gauges show: replaced as a whole by every reading. None where that failed: then they show nothing, since a
+/// 0 would say that all is well.
+type Shown = Arc<RwLock<Option<Reading>>>;
+
+#[derive(Debug)]
 struct Reading {
     depths: HashMap<TenantId, Depth>,
     tenants: Vec<(String, i64)>,
@@ -63,7 +69,7 @@ impl Instruments {
 /// Reads the gauges' values.
 #[derive(Debug)]
 pub(crate) struct Gauges {
-    reading: Arc<RwLock<Reading>>,
+    reading: Shown,
     pool: PgPool,
     queues: Queues,
     per_tenant: bool,
@@ -71,7 +77,7 @@ pub(crate) struct Gauges {
 
 impl Gauges {
     pub(crate) fn new(meter: &Meter, pool: PgPool, queues: Queues, per_tenant: bool) -> Self {
-        let reading = Arc::<RwLock<Reading>>::default();
+        let reading = Shown::default();
         gauge(
             meter,
             "jalur_queue_depth",
@@ -87,17 +93,17 @@ impl Gauges {
             move |reading| depths(reading, per_tenant, |depth| depth.dead_letters),
         );
         gauge(meter, "jalur_tenants", "Tenants by status", &reading, |reading| {
-            labelled("status", &reading.tenants)
+            labelled("status", &STATUSES, &reading.tenants)
         });
         gauge(meter, "jalur_daemons", "Daemons by state", &reading, |reading| {
-            labelled("state", &reading.daemons)
+            labelled("state", &STATES, &reading.daemons)
         });
         gauge(
             meter,
             "jalur_assignments",
             "Lanes by the daemon they are assigned to",
             &reading,
-            |reading| labelled("daemon", &reading.assignments),
+            |reading| labelled("daemon", &[], &reading.assignments),
         );
         gauge(
             meter,
@@ -123,14 +129,14 @@ impl Gauges {
                 None => return,
                 Some(Ok(reading)) => {
                     failing = false;
-                    self.replace(reading);
+                    self.replace(Some(reading));
                 }
                 Some(Err(error)) => {
                     if !failing {
                         warn!(%error, "cannot read the gauges; trying on");
                     }
                     failing = true;
-                    self.replace(Reading::default());
+                    self.replace(None);
                 }
             }
             // Never more than a tenth of the time is spent on counting, however many queues there are.
@@ -146,7 +152,7 @@ impl Gauges {
         }
     }
 
-    fn replace(&self, reading: Reading) {
+    fn replace(&self, reading: Option<Reading>) {
         if let Ok(mut slot) = self.reading.write() {
             *slot = reading;
         }
@@ -182,9 +188,7 @@ impl Gauges {
             );
             for (tenant, held) in held.fetch_all(&self.pool).await? {
                 if let Some(depth) = depths.get_mut(&TenantId(tenant)) {
-                    depth.queue = depth
-                        .queue
-                        .saturating_add(u32::try_from(held).unwrap_or(u32::MAX));
+                    *depth = depth.with_held(u32::try_from(held).unwrap_or(u32::MAX));
                 }
             }
             depths
@@ -207,7 +211,7 @@ fn gauge(
     meter: &Meter,
     name: &'static str,
     description: &'static str,
-    reading: &Arc<RwLock<Reading>>,
+    reading: &Shown,
     values: impl Fn(&Reading) -> Values + Send + Sync + 'static,
 ) {
     let reading = Arc::clone(reading);
@@ -216,8 +220,10 @@ fn gauge(
         .i64_observable_gauge(name)
         .with_description(description)
         .with_callback(move |observer| {
-            if let Ok(reading) = reading.read() {
-                values(&reading)
+            if let Ok(reading) = reading.read()
+                && let Some(reading) = &*reading
+            {
+                values(reading)
                     .iter()
                     .for_each(|(value, labels)| observer.observe(*value, labels));
             }
@@ -225,7 +231,7 @@ fn gauge(
         .build();
 }
 
-fn depths(reading: &Reading, per_tenant: bool, pick: fn(&Depth) -> u32) -> Values {
+fn depths(reading: &Reading, per_tenant: bool, pick: fn(&Depth) -> Option<u32>) -> Values {
     if !per_tenant {
         return Vec::new();
     }
@@ -233,7 +239,7 @@ fn depths(reading: &Reading, per_tenant: bool, pick: fn(&Depth) -> u32) -> Value
     reading
         .depths
         .iter()
-        .map(|(tenant, depth)| (i64::from(pick(depth)), label(tenant)))
+        .filter_map(|(tenant, depth)| Some((i64::from(pick(depth)?), label(tenant))))
         .collect()
 }
 
@@ -251,9 +257,50 @@ fn problem_values(reading: &Reading) -> Values {
         .into()
 }
 
-fn labelled(key: &'static str, counts: &[(String, i64)]) -> Values {
+/// The counts, and 0 of those that are always there and have none.
+fn labelled(key: &'static str, always: &[&str], counts: &[(String, i64)]) -> Values {
+    let absent = always
+        .iter()
+        .filter(|value| !counts.iter().any(|(counted, _)| counted == *value));
+    let absent = absent.map(|value| ((*value).to_owned(), 0));
     counts
         .iter()
-        .map(|(value, count)| (*count, vec![KeyValue::new(key, value.clone())]))
+        .cloned()
+        .chain(absent)
+        .map(|(value, count)| (count, vec![KeyValue::new(key, value)]))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use common::telemetry::Metrics;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn gauges_that_cannot_be_read_are_absent_and_a_state_that_has_nobody_is_0() {
+        let metrics = Metrics::new().unwrap();
+        let reading = Shown::default();
+        gauge(&metrics.meter(), "problems", "", &reading, problem_values);
+        gauge(&metrics.meter(), "daemons", "", &reading, |reading| {
+            labelled("state", &STATES, &reading.daemons)
+        });
+        let shown = || metrics.render().unwrap();
+        assert!(!shown().contains("problems{"), "{}", shown());
+        *reading.write().unwrap() = Some(Reading {
+            depths: HashMap::new(),
+            tenants: Vec::new(),
+            daemons: vec![("ready".into(), 2)],
+            assignments: Vec::new(),
+            problems: vec![(Kind::Table, 3)],
+        });
+        for wanted in [
+            r#"problems{kind="table"} 3"#,
+            r#"problems{kind="queue"} 0"#,
+            r#"daemons{state="ready"} 2"#,
+            r#"daemons{state="draining"} 0"#,
+        ] {
+            assert!(shown().contains(wanted), "{wanted}: {}", shown());
+        }
+    }
 }

@@ -136,7 +136,10 @@ async fn the_admin_listeners_say_that_the_programs_live_are_ready_and_what_they_
         format!(r#"jalur_queue_depth{{tenant_id="{tenant}"}} 0"#),
         format!(r#"jalur_dead_letters{{tenant_id="{tenant}"}} 0"#),
         r#"jalur_tenants{status="active"} 1"#.into(),
+        r#"jalur_tenants{status="paused"} 0"#.into(),
         r#"jalur_daemons{state="ready"} 1"#.into(),
+        r#"jalur_daemons{state="draining"} 0"#.into(),
+        r#"jalur_problems{kind="queue"} 0"#.into(),
         "jalur_http_requests_total{".into(),
         "jalur_rpc_duration_seconds_bucket{".into(),
     ] {

@@ -1,13 +1,14 @@
 //! Tenants' dead-letter queues: read, replayed and purged.
 
 use common::{
-    broker::{Broker, Error, within},
+    broker::{Broker, within},
     id::TenantId,
 };
-use lapin::{Channel, options::QueuePurgeOptions};
+use lapin::options::QueuePurgeOptions;
 
 use super::{
     Publisher, Reader,
+    in_hand::InHand,
     reader::{close, explained},
 };
 use crate::error::Error as CallError;
@@ -17,23 +18,34 @@ use crate::error::Error as CallError;
 pub(crate) struct DeadLetterQueues {
     queues: Broker,
     publisher: Publisher,
+    in_hand: InHand,
 }
 
 impl DeadLetterQueues {
-    /// Reads over one connection and publishes over another: a broker that is short of memory stops reading from
-    /// those that publish.
-    pub(crate) fn new(queues: Broker, publisher: Publisher) -> Self {
-        Self { queues, publisher }
+    /// What calls hold of letters together, which are as large as the broker takes them; and one letter beyond that.
+    pub(crate) const BYTES_MAX: u64 = 64 << 20;
+
+    /// Reads over one connection, which counts what is delivered, and publishes over another: a broker that is short
+    /// of memory stops reading from those that publish.
+    pub(crate) fn new(queues: Broker, publisher: Publisher, in_hand: InHand) -> Self {
+        Self {
+            queues,
+            publisher,
+            in_hand,
+        }
     }
 
     /// Begins to read the dead letters that a tenant has now.
     pub(crate) async fn read(&self, tenant: TenantId) -> Result<Reader, CallError> {
-        Reader::begin(self.channel().await?, tenant, tenant.dead_letter_queue()).await
+        let link = self.queues.link().await?;
+        let channel = link.channel().await?;
+        let account = link.wall().account(channel.id());
+        Reader::begin(channel, account, tenant, &self.in_hand).await
     }
 
     /// Deletes a tenant's dead letters and answers how many those were.
     pub(crate) async fn purge(&self, tenant: TenantId) -> Result<u32, CallError> {
-        let channel = self.channel().await?;
+        let channel = self.queues.link().await?.channel().await?;
         let purge = channel.queue_purge(tenant.dead_letter_queue().into(), QueuePurgeOptions::default());
         let purged = within(purge).await.map_err(|error| explained(error, tenant))?;
         close(channel).await;
@@ -43,9 +55,5 @@ impl DeadLetterQueues {
     /// What publishes replays.
     pub(crate) fn publisher(&self) -> Publisher {
         self.publisher.clone()
-    }
-
-    async fn channel(&self) -> Result<Channel, Error> {
-        self.queues.link().await?.channel().await
     }
 }

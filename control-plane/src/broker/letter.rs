@@ -4,7 +4,10 @@
 
 use std::borrow::Cow;
 
-use common::{broker::headers, id::TenantId};
+use common::{
+    broker::{Held, headers},
+    id::TenantId,
+};
 use lapin::{
     BasicProperties,
     types::{AMQPValue, FieldTable, ShortString},
@@ -48,14 +51,17 @@ pub(crate) struct Letter {
     /// The message's body.
     pub(crate) body: Vec<u8>,
     properties: BasicProperties,
+    /// The memory that is counted for it.
+    held: Held,
 }
 
 impl Letter {
-    pub(super) fn new(tag: u64, body: Vec<u8>, properties: BasicProperties) -> Self {
+    pub(super) fn new(tag: u64, body: Vec<u8>, properties: BasicProperties, held: Held) -> Self {
         Self {
             tag,
             body,
             properties,
+            held,
         }
     }
 
@@ -137,7 +143,10 @@ impl Letter {
             correlation_id with_correlation_id, reply_to with_reply_to, message_id with_message_id,
             timestamp with_timestamp, kind with_type, app_id with_app_id, cluster_id with_cluster_id
         );
-        Outgoing::with_properties(self.body, properties)
+        Outgoing {
+            held: self.held,
+            ..Outgoing::with_properties(self.body, properties)
+        }
     }
 
     fn time(&self, name: &str) -> Option<OffsetDateTime> {
@@ -176,7 +185,12 @@ mod tests {
         for (name, value) in headers {
             table.insert((*name).into(), value.clone());
         }
-        Letter::new(1, b"body".to_vec(), properties.with_headers(table))
+        Letter::new(
+            1,
+            b"body".to_vec(),
+            properties.with_headers(table),
+            Held::default(),
+        )
     }
 
     #[test]
@@ -212,6 +226,7 @@ mod tests {
             1,
             Vec::new(),
             BasicProperties::default().with_message_id("".into()),
+            Held::default(),
         );
         for letter in [unreadable, bare] {
             assert_eq!(letter.id(TENANT), None);

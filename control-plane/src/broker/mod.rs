@@ -1,6 +1,7 @@
 //! RabbitMQ, as the control plane uses it: tenants' queues, publishing to them, and their dead letters.
 
 mod dead_letters;
+mod in_hand;
 mod letter;
 mod publisher;
 mod queues;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::{
-    broker::{Broker, REQUEST_TIMEOUT, publisher},
+    broker::{Broker, Held, REQUEST_TIMEOUT, publisher},
     id::TenantId,
 };
 use lapin::{
@@ -30,6 +30,8 @@ const PATIENCE: Duration = REQUEST_TIMEOUT;
 pub(crate) struct Outgoing {
     pub(super) body: Vec<u8>,
     pub(super) properties: BasicProperties,
+    /// The memory that is counted for it, until the broker has it.
+    pub(super) held: Held,
 }
 
 impl Outgoing {
@@ -49,6 +51,7 @@ impl Outgoing {
         Self {
             body,
             properties: properties.with_delivery_mode(PERSISTENT),
+            held: Held::default(),
         }
     }
 }
@@ -73,14 +76,18 @@ impl Publisher {
     /// may have been taken: publishing them again under their ids is harmless.
     pub(crate) async fn publish(&self, tenant: TenantId, messages: Vec<Outgoing>) -> Result<(), CallError> {
         let route = publisher::Route::queue(tenant.queue());
-        let messages = messages.into_iter().map(|message| publisher::Message {
-            body: message.body.into(),
-            properties: message.properties,
-        });
-        match self.publisher.publish(&route, messages.collect()).await {
+        let message = |message: Outgoing| {
+            let sent = publisher::Message {
+                body: message.body.into(),
+                properties: message.properties,
+            };
+            (sent, message.held)
+        };
+        let (messages, _held): (Vec<_>, Vec<_>) = messages.into_iter().map(message).unzip();
+        match self.publisher.publish(&route, messages).await {
             Ok(()) => Ok(()),
             Err(publisher::Error::Broker(error)) => Err(error.into()),
-            Err(publisher::Error::Unroutable(_)) => Err(CallError::NoQueue(tenant)),
+            Err(publisher::Error::Unroutable(_)) => Err(CallError::NoQueue(tenant.queue())),
             Err(publisher::Error::Refused) => Err(self.refused(tenant).await),
         }
     }
@@ -93,7 +100,7 @@ impl Publisher {
                 "the queue of tenant {tenant} is full: {waiting} messages wait, and its limit \
                  (max-length or max-length-bytes) refuses more; send again when some are stored, or have the limit raised"
             )),
-            Ok(None) => CallError::NoQueue(tenant),
+            Ok(None) => CallError::NoQueue(tenant.queue()),
             Err(error) => CallError::Unavailable(format!(
                 "RabbitMQ refuses messages to the queue of tenant {tenant}: {error}; try again"
             )),

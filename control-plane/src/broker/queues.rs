@@ -13,6 +13,8 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
+use super::in_hand::InHand;
+
 /// The reply codes of what may not be done, of a queue that is not there, that is another connection's alone, and that
 /// is another one than was asked for.
 const ACCESS_REFUSED: u16 = 403;
@@ -60,13 +62,23 @@ impl Error {
     }
 }
 
-/// How many messages wait.
+/// How many messages wait; `None` where there is no such queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Depth {
     /// In the tenant's queue.
-    pub(crate) queue: u32,
-    /// In its dead-letter queue.
-    pub(crate) dead_letters: u32,
+    pub(crate) queue: Option<u32>,
+    /// In its dead-letter queue, or in the hands of whoever reads it.
+    pub(crate) dead_letters: Option<u32>,
+}
+
+impl Depth {
+    /// The same with so many more that have left the queue and are not stored yet.
+    pub(crate) fn with_held(self, held: u32) -> Self {
+        Self {
+            queue: self.queue.map(|queue| queue.saturating_add(held)),
+            ..self
+        }
+    }
 }
 
 /// Tenants' queues; a handle. Each request to the broker has a channel to itself.
@@ -74,6 +86,7 @@ pub(crate) struct Depth {
 pub(crate) struct Queues {
     channels: Channels,
     queue_type: QueueType,
+    in_hand: InHand,
 }
 
 impl Queues {
@@ -81,7 +94,13 @@ impl Queues {
         Self {
             channels: Channels::new(broker, Purpose::Asking, CALLS_MAX),
             queue_type,
+            in_hand: InHand::default(),
         }
+    }
+
+    /// Where whoever reads dead letters says what it has of them, so that they are counted.
+    pub(crate) fn in_hand(&self) -> InHand {
+        self.in_hand.clone()
     }
 
     /// Declares both of a tenant's queues; where they are, nothing changes.
@@ -148,12 +167,15 @@ impl Queues {
         Ok(())
     }
 
-    /// How many messages wait in a tenant's queues. A queue that is not there has none. Without a connection the
-    /// answer is an error at once: whoever reads a tenant does not wait for the broker.
+    /// How many messages wait in a tenant's queues. Without a connection the answer is an error at once: whoever reads
+    /// a tenant does not wait for the broker.
     pub(crate) async fn depth(&self, tenant: TenantId) -> Result<Depth, broker::Error> {
+        let queue = self.count(tenant.queue()).await?;
+        let before = self.in_hand.before(tenant);
+        let ready = self.count(tenant.dead_letter_queue()).await?;
         Ok(Depth {
-            queue: self.count(tenant.queue()).await?.unwrap_or_default(),
-            dead_letters: self.count(tenant.dead_letter_queue()).await?.unwrap_or_default(),
+            queue,
+            dead_letters: ready.map(|ready| self.in_hand.count(tenant, before, ready)),
         })
     }
 

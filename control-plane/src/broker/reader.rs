@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
 use common::{
-    broker::{Error, within},
+    broker::{Account, Claim, Error, Verdict, within},
     id::TenantId,
 };
 use futures::{StreamExt as _, future};
@@ -21,7 +22,10 @@ use lapin::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use super::Letter;
+use super::{
+    Letter,
+    in_hand::{Hand, InHand},
+};
 use crate::error::Error as CallError;
 
 /// The reply codes of a queue that is not there, and of one that somebody consumes exclusively.
@@ -52,8 +56,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(crate) struct Reader {
     channel: Channel,
+    /// What is known of its deliveries.
+    account: Arc<Account>,
     tenant: TenantId,
     queue: String,
+    hand: Hand,
     /// Read, and not yet asked for.
     ahead: VecDeque<Letter>,
     /// How many are asked of the broker together the next time: one at first, since nothing is known of their sizes.
@@ -68,33 +75,50 @@ pub(crate) struct Reader {
     ends: Vec<u64>,
     /// Whether the last of them had been given back to a quorum queue before, by whomever.
     returned: bool,
+    /// Whether there was no room for one. It and those behind it are held like others, and nobody has read them.
+    full: bool,
 }
 
 impl Reader {
     /// Begins to read what a tenant's queue has now.
-    pub(super) async fn begin(channel: Channel, tenant: TenantId, queue: String) -> Result<Self, CallError> {
+    pub(super) async fn begin(
+        channel: Channel,
+        account: Arc<Account>,
+        tenant: TenantId,
+        in_hand: &InHand,
+    ) -> Result<Self, CallError> {
+        let queue = tenant.dead_letter_queue();
         let left = count(&channel, &queue).await;
+        let left = left.map_err(|error| explained(error, tenant))?;
         Ok(Self {
-            left: left.map_err(|error| explained(error, tenant))?,
+            left,
             channel,
+            account,
             tenant,
             queue,
+            hand: in_hand.open(tenant, left),
             ahead: VecDeque::new(),
             at_once: 1,
             ended: false,
             held: BTreeSet::new(),
             ends: Vec::new(),
             returned: false,
+            full: false,
         })
     }
 
-    /// The next letter.
+    /// The next letter. None as well where there is no room for it: see [`is_full`](Self::is_full).
     pub(crate) async fn next(&mut self) -> Result<Option<Letter>, CallError> {
-        if self.ahead.is_empty() && !self.ended && self.left > 0 {
+        if self.ahead.is_empty() && !self.ended && !self.full && self.left > 0 {
             let read = self.read().await;
             read.map_err(|error| explained(error, self.tenant))?;
         }
         Ok(self.ahead.pop_front())
+    }
+
+    /// Whether reading ended at a letter that there was no room for beside what other calls hold.
+    pub(crate) fn is_full(&self) -> bool {
+        self.full
     }
 
     /// Takes the next few together.
@@ -134,10 +158,18 @@ impl Reader {
     }
 
     fn take(&mut self, delivery: Delivery) {
-        self.held.insert(delivery.delivery_tag);
+        let tag = delivery.delivery_tag;
+        self.held.insert(tag);
+        self.hand.took();
+        let Claim { held, verdict } = self.account.claim(tag, delivery.data.len());
+        self.full |= matches!(verdict, Some(Verdict::Deferred { .. }));
+        if self.full {
+            // In their order, or not at all.
+            return;
+        }
         self.left = self.left.saturating_sub(1);
         let redelivered = delivery.redelivered;
-        let letter = Letter::new(delivery.delivery_tag, delivery.data, delivery.properties);
+        let letter = Letter::new(tag, delivery.data, delivery.properties, held);
         self.returned = redelivered && letter.is_of_a_quorum_queue();
         self.ahead.push_back(letter);
     }
@@ -168,6 +200,7 @@ impl Reader {
         for tag in tags {
             self.held.remove(tag);
         }
+        self.hand.done(u32::try_from(tags.len()).unwrap_or(u32::MAX));
         Ok(())
     }
 
@@ -184,6 +217,7 @@ impl Reader {
             self.take(message.delivery);
         } else {
             self.held.insert(message.delivery.delivery_tag);
+            self.hand.took();
         }
         Ok(())
     }
@@ -211,6 +245,7 @@ impl Reader {
         }
         let held = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
         let whole = count(&self.channel, &self.queue).await?.saturating_add(held);
+        self.hand.giving_back(whole);
         // In the order in which they came: a quorum queue gives them out again in the order in which it got them back.
         let mut before = 0;
         for &end in &self.ends {
@@ -254,9 +289,7 @@ fn at_once_next(before: u16, largest: usize) -> u16 {
 /// What the broker's answer about a tenant's dead-letter queue means to a caller.
 pub(super) fn explained(error: Error, tenant: TenantId) -> CallError {
     match error.reply_code() {
-        Some(NOT_FOUND) => CallError::Unavailable(format!(
-            "the dead-letter queue of tenant {tenant} is not there; try again"
-        )),
+        Some(NOT_FOUND) => CallError::NoQueue(tenant.dead_letter_queue()),
         Some(REFUSED) => CallError::Unavailable(format!(
             "somebody consumes the dead-letter queue of tenant {tenant} exclusively; end that consumer, and try again"
         )),

@@ -9,5 +9,5 @@ mod turn;
 
 pub(crate) use self::{
     selection::Selection,
-    service::{DeadLetters, Replayed},
+    service::{DeadLetters, PAGE_BYTES_MAX, Replayed},
 };

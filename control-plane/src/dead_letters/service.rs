@@ -25,7 +25,7 @@ const GIVE_BACK_MAX: Duration = Duration::from_secs(4);
 /// How long a call may work once it has its turn.
 const WORK_MAX: Duration = ANSWER_MAX.saturating_sub(WAIT_MAX.saturating_add(GIVE_BACK_MAX));
 /// The most of bodies in a page; one dead letter is answered whatever its size.
-const PAGE_BYTES_MAX: usize = 2 << 20;
+pub(crate) const PAGE_BYTES_MAX: usize = 2 << 20;
 /// How many dead letters are sent and confirmed together, enough to hide the broker's round trip.
 const BATCH_LETTERS: usize = 256;
 /// What of their bodies is held for that; one dead letter is sent whatever its size.
@@ -62,11 +62,12 @@ impl DeadLetters {
 
     /// A tenant's oldest dead letters, `limit` at most and [`PAGE_BYTES_MAX`], one at least if there is one.
     pub(crate) async fn list(&self, tenant: TenantId, limit: usize) -> Result<Vec<Letter>, Error> {
-        self.tenants.get(tenant).await?;
+        let found = self.tenants.get(tenant).await?;
         let this = self.clone();
         to_its_end(async move {
             let turn = this.turns.take(tenant, Work::Brief).await?;
-            let mut reader = this.queues.read(tenant).await?;
+            let reader = this.queues.read(tenant).await;
+            let mut reader = this.tenants.noticing(&found, reader).await?;
             let page = timeout(WORK_MAX, page(&mut reader, limit)).await;
             end(turn, reader).await;
             page.unwrap_or_else(|_| Err(late()))
@@ -76,20 +77,23 @@ impl DeadLetters {
 
     /// Sends dead letters through the tenant's queue again.
     pub(crate) async fn replay(&self, tenant: TenantId, selection: Selection) -> Result<Replayed, Error> {
-        self.tenants.get(tenant).await?;
+        let found = self.tenants.get(tenant).await?;
         let this = self.clone();
         to_its_end(async move {
             let turn = this.turns.take(tenant, Work::Replay).await?;
+            let reader = this.queues.read(tenant).await;
             let mut replay = Replay {
                 tenant,
                 selection,
-                reader: this.queues.read(tenant).await?,
+                reader: this.tenants.noticing(&found, reader).await?,
                 publisher: this.queues.publisher(),
                 until: Instant::now() + WORK_MAX,
                 passed: 0,
                 sent: 0,
             };
             let result = replay.run().await;
+            // The tenant's own queue may be the one that is not there.
+            let result = this.tenants.noticing(&found, result).await;
             let replayed = Replayed {
                 replayed: replay.sent,
                 remaining: replay.selection.remaining(replay.reader.left()),
@@ -108,12 +112,13 @@ impl DeadLetters {
 
     /// Deletes a tenant's dead letters and answers how many those were.
     pub(crate) async fn purge(&self, tenant: TenantId) -> Result<u32, Error> {
-        self.tenants.get(tenant).await?;
+        let found = self.tenants.get(tenant).await?;
         let this = self.clone();
         to_its_end(async move {
             // Not while another call holds some, which would come back.
             let _turn = this.turns.take(tenant, Work::Brief).await?;
-            this.queues.purge(tenant).await
+            let purged = this.queues.purge(tenant).await;
+            this.tenants.noticing(&found, purged).await
         })
         .await
     }
@@ -151,7 +156,16 @@ async fn page(reader: &mut Reader, limit: usize) -> Result<Vec<Letter>, Error> {
         }
         page.push(letter);
     }
-    Ok(page)
+    match page.is_empty() && reader.is_full() {
+        true => Err(no_room()),
+        false => Ok(page),
+    }
+}
+
+fn no_room() -> Error {
+    Error::Unavailable(
+        "there is no room for the next dead letter beside those that other calls have; try again".into(),
+    )
 }
 
 fn late() -> Error {
@@ -180,7 +194,10 @@ impl Replay {
         loop {
             let (tags, batch) = self.batch().await?;
             if batch.is_empty() {
-                return Ok(());
+                return match self.sent == 0 && self.reader.is_full() {
+                    true => Err(no_room()),
+                    false => Ok(()),
+                };
             }
             // First confirmed there, then taken out here: a crash in between leaves it in both, under one id.
             self.publisher.publish(self.tenant, batch).await?;

@@ -8,8 +8,12 @@ use tonic::{Request, Response, Status};
 use super::{page_size, scope, timestamp};
 use crate::{
     broker::Letter,
-    dead_letters::{DeadLetters, Replayed, Selection},
+    dead_letters::{DeadLetters, PAGE_BYTES_MAX, Replayed, Selection},
+    memory::{Account, COPIES},
 };
+
+/// What of a body is shown that is cut.
+const BEGINNING_BYTES: usize = 4 << 10;
 
 /// DeadLetterService on [`DeadLetters`].
 #[derive(Clone, Debug)]
@@ -26,10 +30,15 @@ impl DeadLetterService for DeadLetterApi {
         let tenant = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
         let limit = page_size("limit", request.get_ref().limit)?;
         let page = self.dead_letters.list(tenant, limit).await?;
-        let dead_letters = page.into_iter().map(|letter| dead_letter(tenant, letter));
-        Ok(Response::new(v1::ListDeadLettersResponse {
-            dead_letters: dead_letters.collect(),
-        }))
+        let dead_letters: Vec<_> = page
+            .into_iter()
+            .map(|letter| dead_letter(tenant, letter))
+            .collect();
+        let bytes: usize = dead_letters.iter().map(|letter| letter.payload.len()).sum();
+        Account::of(&request)?
+            .hold(bytes * COPIES)
+            .map_err(crate::error::Error::from)?;
+        Ok(Response::new(v1::ListDeadLettersResponse { dead_letters }))
     }
 
     async fn replay_dead_letters(
@@ -57,6 +66,7 @@ impl DeadLetterService for DeadLetterApi {
 }
 
 fn dead_letter(tenant: TenantId, letter: Letter) -> v1::DeadLetter {
+    let bytes = letter.body.len();
     let said = v1::DeadLetter {
         id: letter.id(tenant).map(|id| id.to_string()).unwrap_or_default(),
         reason: letter.reason().unwrap_or_else(|| "unknown".into()),
@@ -64,15 +74,49 @@ fn dead_letter(tenant: TenantId, letter: Letter) -> v1::DeadLetter {
         attempts: letter.attempts().unwrap_or_default(),
         first_failed_at: letter.first_failed_at().map(timestamp),
         failed_at: letter.failed_at().map(timestamp),
+        bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
+        truncated: (bytes > PAGE_BYTES_MAX).then_some(true),
         ..Default::default()
     };
-    let (payload, encoding) = match String::from_utf8(letter.body) {
-        Ok(text) => (text, None),
-        Err(error) => (STANDARD.encode(error.as_bytes()), Some("base64".into())),
-    };
+    let (payload, encoding) = payload(letter.body);
     v1::DeadLetter {
         payload,
         encoding,
         ..said
+    }
+}
+
+/// A body as it is shown, and how it is encoded. One that is larger than a page is cut: it exists several times on its
+/// way out.
+fn payload(mut body: Vec<u8>) -> (String, Option<String>) {
+    if body.len() > PAGE_BYTES_MAX {
+        let end = match std::str::from_utf8(&body) {
+            Ok(text) => text.floor_char_boundary(BEGINNING_BYTES),
+            Err(_) => BEGINNING_BYTES,
+        };
+        body.truncate(end);
+        body.shrink_to_fit();
+    }
+    match String::from_utf8(body) {
+        Ok(text) => (text, None),
+        Err(error) => (STANDARD.encode(error.as_bytes()), Some("base64".into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_that_is_larger_than_a_page_is_cut_to_its_beginning() {
+        let whole = |count: usize| payload(vec![b'x'; count]).0.len();
+        assert_eq!(whole(PAGE_BYTES_MAX), PAGE_BYTES_MAX);
+        assert_eq!(whole(PAGE_BYTES_MAX + 1), BEGINNING_BYTES);
+        // Not within a character.
+        let (text, encoding) = payload(format!("x{}", "é".repeat(PAGE_BYTES_MAX)).into_bytes());
+        assert_eq!((text.len(), encoding), (BEGINNING_BYTES - 1, None));
+        let (text, encoding) = payload(vec![0xff; PAGE_BYTES_MAX + 1]);
+        assert_eq!(STANDARD.decode(text).unwrap().len(), BEGINNING_BYTES);
+        assert_eq!(encoding.as_deref(), Some("base64"));
     }
 }

@@ -118,7 +118,7 @@ impl TenantService for TenantApi {
 
 impl TenantApi {
     async fn with_runtime(&self, of: tenants::Tenant) -> Result<v1::Tenant, Status> {
-        let runtime = self.tenants.runtime(of.id).await?;
+        let runtime = self.tenants.runtime(&of).await?;
         let consumer = |consumer: crate::fleet::Consumer| v1::Consumer {
             daemon: consumer.daemon,
             workers: consumer.workers,
@@ -126,8 +126,8 @@ impl TenantApi {
         };
         let runtime = v1::TenantRuntime {
             consumers: runtime.consumers.into_iter().map(consumer).collect(),
-            queue_depth: runtime.depth.map(|depth| depth.queue),
-            dead_letters: runtime.depth.map(|depth| depth.dead_letters),
+            queue_depth: runtime.depth.and_then(|depth| depth.queue),
+            dead_letters: runtime.depth.and_then(|depth| depth.dead_letters),
             problem: runtime.problem.map(problem),
         };
         Ok(v1::Tenant {

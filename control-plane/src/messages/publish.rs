@@ -8,6 +8,7 @@ use uuid::Uuid;
 use crate::{
     broker::{Outgoing, Publisher},
     error::Error,
+    excerpt::excerpt,
     offload::Offload,
     tenants::Tenants,
 };
@@ -62,7 +63,7 @@ impl Publishing {
         });
         let checked = checked.await?;
         // A tenant that is not there is an answer; its missing queue would only be a failure.
-        self.tenants.get(tenant).await?;
+        let found = self.tenants.get(tenant).await?;
         let now_ms = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let ids: Vec<_> = checked.iter().map(|(id, _)| *id).collect();
@@ -70,10 +71,7 @@ impl Publishing {
             .into_iter()
             .map(|(id, body)| Outgoing::new(id, body, now_ms));
         let published = self.publisher.publish(tenant, outgoing.collect()).await;
-        if let Err(Error::NoQueue(_)) = published {
-            self.tenants.missed.note(tenant);
-        }
-        published?;
+        self.tenants.noticing(&found, published).await?;
         self.messages
             .add(ids.len() as u64, &[KeyValue::new("outcome", "published")]);
         Ok(ids)
@@ -82,8 +80,10 @@ impl Publishing {
 
 fn check(index: usize, message: NewMessage, bytes_max: usize) -> Result<(Uuid, String), Error> {
     let id = match message.id {
-        Some(text) => Uuid::try_parse(&text)
-            .map_err(|_| Error::invalid(format!("messages[{index}].id"), format!("{text:?} is no UUID")))?,
+        Some(text) => Uuid::try_parse(&text).map_err(|_| {
+            let problem = format!("{:?} is no UUID", excerpt(&text));
+            Error::invalid(format!("messages[{index}].id"), problem)
+        })?,
         None => Uuid::now_v7(),
     };
     let field = format!("messages[{index}].payload");

@@ -1,8 +1,16 @@
 //! Reading: a page is the rows after a position, in its order.
 
-use common::id::TenantId;
+use std::time::Duration;
+
+use common::{
+    config,
+    database::{self, Connect},
+    id::TenantId,
+    shares::Shares,
+};
 use sqlx::PgPool;
 use time::OffsetDateTime;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
@@ -17,6 +25,12 @@ const PAGE_BYTES_MAX: i64 = 2 << 20;
 const FIRST_ROWS: i64 = 100;
 /// By how much the next rows may be more: some small ones say little about the large ones behind them.
 const GROWTH: i64 = 4;
+
+/// How long a reader waits for a table that somebody has locked. Nothing of ours locks one for longer than a moment,
+/// and while it waits it has a connection that others could read with.
+const LOCK_TIMEOUT: &str = "100ms";
+/// How long a page waits for others of its tenant.
+const SHARE_WAIT: Duration = Duration::from_secs(5);
 
 /// A stored message.
 #[derive(Debug)]
@@ -35,16 +49,36 @@ struct Chunk {
     all: bool,
 }
 
-/// Reading.
+/// Reading. It has connections of its own, and one tenant half of them at most: a table that is locked or slow is
+/// waited for by its own readers.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
-    pub(crate) pool: PgPool,
-    pub(crate) tenants: Tenants,
+    pool: PgPool,
+    shares: Shares<TenantId>,
+    tenants: Tenants,
     /// The largest message there is, in bytes.
-    pub(crate) message_bytes_max: usize,
+    message_bytes_max: usize,
 }
 
 impl Reading {
+    /// Reads messages of so many bytes at most, over so many connections.
+    pub(crate) fn new(
+        config: &config::Database,
+        connections: u32,
+        tenants: Tenants,
+        message_bytes_max: usize,
+    ) -> Result<Self, config::Error> {
+        let pool = Connect::new(config, "jalur control-plane reading")?
+            .set("lock_timeout", LOCK_TIMEOUT)
+            .pool(database::connections(connections));
+        Ok(Self {
+            pool,
+            shares: Shares::new((connections / 2).max(1) as usize),
+            tenants,
+            message_bytes_max,
+        })
+    }
+
     /// The messages after `cursor`, `limit` at most and [`PAGE_BYTES_MAX`], one at least if there is one. They are held
     /// on `account`; where that is full a page ends early.
     pub(crate) async fn page(
@@ -60,6 +94,12 @@ impl Reading {
                 format!("is to be the next_cursor of another page, or 0, not {cursor}"),
             ));
         }
+        let share = timeout(SHARE_WAIT, self.shares.take(&tenant)).await;
+        let _share = share.map_err(|_| {
+            Error::Unavailable(format!(
+                "others read the messages of tenant {tenant} and are not answered yet; try again"
+            ))
+        })?;
         let mut page: Vec<Message> = Vec::new();
         let (mut bytes, mut after) = (0, cursor);
         let mut wanted = FIRST_ROWS.min(limit);
@@ -73,7 +113,7 @@ impl Reading {
                 }
                 match account.hold(row.payload.len() * COPIES) {
                     Ok(()) => {}
-                    Err(full) if page.is_empty() => return Err(Error::Unavailable(full.to_string())),
+                    Err(full) if page.is_empty() => return Err(full.into()),
                     Err(_) => return Ok(page),
                 }
                 bytes += length;

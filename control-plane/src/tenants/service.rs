@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use common::id::TenantId;
 use opentelemetry::metrics::Histogram;
 use sqlx::PgPool;
+use tracing::debug;
 
 use super::{
     Missed,
@@ -15,7 +16,7 @@ use crate::{
     broker::{Depth, Queues},
     error::Error,
     fleet::{Consumer, Fleet},
-    problems::{self, Problem},
+    problems::{self, Kind, Problem},
 };
 
 /// How long CreateTenant waits for the tenant's consumer.
@@ -108,19 +109,45 @@ impl Tenants {
     }
 
     /// What runs for a tenant at the moment.
-    pub(crate) async fn runtime(&self, id: TenantId) -> Result<Runtime, Error> {
+    pub(crate) async fn runtime(&self, tenant: &Tenant) -> Result<Runtime, Error> {
+        let id = tenant.id;
         // The queue first: what leaves it meanwhile is then counted as held, and not missed.
         let depth = self.queues.depth(id).await.ok();
+        match depth {
+            Some(Depth { queue: None, .. }) => self.miss(tenant, &id.queue()).await,
+            Some(Depth {
+                dead_letters: None, ..
+            }) => self.miss(tenant, &id.dead_letter_queue()).await,
+            _ => {}
+        }
         let lanes = self.fleet.lanes(id).await?;
-        let depth = depth.map(|depth| Depth {
-            queue: depth.queue.saturating_add(lanes.held),
-            ..depth
-        });
+        let depth = depth.map(|depth| depth.with_held(lanes.held));
         Ok(Runtime {
             consumers: lanes.consumers,
             depth,
             problem: problems::of(&self.pool, id).await?,
         })
+    }
+
+    /// What came of something that needs a tenant's queues, after looking whether one of them was not there.
+    pub(crate) async fn noticing<T>(&self, tenant: &Tenant, result: Result<T, Error>) -> Result<T, Error> {
+        if let Err(Error::NoQueue(queue)) = &result {
+            self.miss(tenant, queue).await;
+        }
+        result
+    }
+
+    /// A queue is not there: that is its tenant's problem until it is made again, which is at once.
+    async fn miss(&self, tenant: &Tenant, queue: &str) {
+        if tenant.phase != Phase::Ready {
+            return;
+        }
+        let detail = format!("its queue {queue} is missing, and is being made again");
+        // Before it is made again, which ends the problem.
+        if let Err(error) = problems::begin(&self.pool, tenant.id, Kind::Queue, &detail).await {
+            debug!(tenant = %tenant.id, %error, "could not write down that a queue is missing");
+        }
+        self.missed.note(tenant.id);
     }
 
     /// Changes a tenant; a pause answers once nothing consumes.
@@ -161,7 +188,7 @@ impl Tenants {
     pub(crate) async fn delete(&self, id: TenantId) -> Result<(), Error> {
         store::set_deleting(&self.pool, id).await?;
         self.finish_deleting(id).await.map_err(|error| match error {
-            Error::Broker(_) | Error::Unavailable(_) => Error::Unavailable(format!(
+            error if error.is_for_now() => Error::Unavailable(format!(
                 "tenant {id} is being deleted, but not all of it is gone yet: {error}. Nothing more is to be done: the rest goes as soon as that is possible"
             )),
             error => error,

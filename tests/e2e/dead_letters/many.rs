@@ -36,6 +36,35 @@ async fn all_are_replayed_right_after_they_were_listed() {
 }
 
 #[tokio::test]
+async fn whoever_counts_them_sees_all_while_they_are_read() {
+    const LETTERS: u32 = 3_000;
+    for queue_type in ["classic", "quorum"] {
+        let stack = start(queue_type).await;
+        let tenant = stack.tenant("counted").await;
+        bury_many(&stack, tenant, LETTERS).await;
+        let reading = async {
+            for _ in 0..3 {
+                assert_eq!(list(&stack, tenant).await.len(), 1_000);
+                let nobody = json!({ "ids": [Uuid::now_v7()] });
+                assert_eq!(replay(&stack, tenant, nobody).await.0, 200);
+            }
+        };
+        let counting = async {
+            let (path, admin) = (format!("/api/tenants/{tenant}"), stack.admin());
+            loop {
+                let (status, tenant) = stack.get(&path, &admin).await;
+                assert_eq!(status, 200, "{tenant}");
+                assert_eq!(tenant["runtime"]["dead_letters"], LETTERS, "{queue_type}");
+            }
+        };
+        tokio::select! {
+            () = reading => {}
+            () = counting => {}
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_search_for_an_id_that_is_not_there_leaves_the_count_as_it_was() {
     const LETTERS: u32 = 10_000;
     let stack = start("classic").await;

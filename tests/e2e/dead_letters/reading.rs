@@ -45,6 +45,7 @@ async fn reading_dead_letters_changes_nothing() {
     assert!(first.get("encoding").is_none(), "{first}");
     let foreign = json!({
         "id": "", "reason": "unknown", "detail": "", "attempts": 0, "payload": "/wA=", "encoding": "base64",
+        "bytes": 2,
     });
     assert_eq!(letters[1], foreign);
     assert_eq!(letters[2]["first_failed_at"], "2026-01-31T12:00:00.25Z");
@@ -73,6 +74,14 @@ async fn a_page_of_dead_letters_is_bounded_by_bytes() {
     }
     let page = list(&stack, tenant).await;
     assert_eq!(page.len(), 1, "one, whatever its size");
-    assert_eq!(page[0]["payload"].as_str().unwrap().len(), 3 << 20);
+    assert_eq!(
+        (&page[0]["bytes"], &page[0]["truncated"]),
+        (&json!(3 << 20), &json!(true))
+    );
+    assert_eq!(
+        page[0]["payload"].as_str().unwrap().len(),
+        4 << 10,
+        "its beginning"
+    );
     assert_eq!(buried(&stack, tenant).await, 3);
 }

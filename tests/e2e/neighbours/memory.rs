@@ -8,8 +8,12 @@ use std::{
 use bytes::BufMut as _;
 use control_plane::identity::Role;
 use futures::future::join_all;
+use lapin::{
+    BasicProperties,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
+};
 use reqwest::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::usage;
 use tokio::time::{Instant, sleep};
 use tonic::{
@@ -20,7 +24,9 @@ use tonic::{
     transport::Channel,
 };
 
-use crate::support::{Options, Stack};
+use uuid::Uuid;
+
+use crate::support::{Options, Stack, eventually};
 
 const MIB: usize = 1 << 20;
 /// What requests may hold here, and what a control plane has besides: its program, its caches, its threads.
@@ -201,6 +207,86 @@ async fn empty_messages_over_grpc_are_counted_before_they_are_made() {
         Code::ResourceExhausted,
         "too large"
     );
+    assert_bounded(&stack);
+}
+
+#[tokio::test]
+async fn dead_letters_as_large_as_the_broker_takes_them_are_read_and_replayed_in_bounded_memory() {
+    const LARGE: usize = 32 * MIB;
+    const SMALL: usize = 40;
+    const TENANTS: usize = 4;
+    const EACH: usize = 4;
+    let stack = Stack::start(Options {
+        daemons: 0,
+        control_plane_env: vec![("JALUR_LIMITS__MEMORY_BYTES", MEMORY.to_string())],
+        ..Options::default()
+    })
+    .await;
+    let tenants = stack.tenants(TENANTS).await;
+    let (_connection, channel) = stack.amqp().await;
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await
+        .unwrap();
+    let large = vec![b'x'; LARGE];
+    for tenant in &tenants {
+        // So many small ones that more are asked for together than there is room for of large ones.
+        for n in 0..SMALL + EACH {
+            let body = if n < SMALL { b"small" } else { &large[..] };
+            let queue = tenant.dead_letter_queue().into();
+            let properties = BasicProperties::default().with_message_id(Uuid::now_v7().to_string().into());
+            let options = BasicPublishOptions::default();
+            let sent = channel
+                .basic_publish("".into(), queue, options, body, properties)
+                .await;
+            assert!(sent.unwrap().await.unwrap().is_ack());
+        }
+    }
+    let admin = stack.admin();
+    let lists = tenants.iter().map(|tenant| {
+        let path = format!("/api/tenants/{tenant}/dead-letters?limit=1000");
+        let (stack, admin) = (&stack, &admin);
+        async move {
+            // The broker may take its time over so much.
+            let mut page = (503, Value::Null);
+            eventually("a page", async || {
+                page = stack.get(&path, admin).await;
+                page.0 != 503
+            })
+            .await;
+            page
+        }
+    });
+    let (pages, waited) = beside_a_neighbour(&stack, join_all(lists)).await;
+    for (status, page) in &pages {
+        assert_eq!(*status, 200, "{page}");
+        let letters = page["dead_letters"].as_array().unwrap();
+        assert!(letters.len() >= SMALL, "{}", letters.len());
+        assert_eq!(
+            (&letters[0]["payload"], &letters[0]["bytes"]),
+            (&json!("small"), &json!(5))
+        );
+        assert_eq!(letters[0]["truncated"], Value::Null);
+        for large in &letters[SMALL..] {
+            assert_eq!(
+                (&large["bytes"], &large["truncated"]),
+                (&json!(LARGE), &json!(true))
+            );
+            assert_eq!(large["payload"].as_str().unwrap().len(), 4_096);
+        }
+    }
+    assert!(waited < PATIENCE, "a neighbour waited {waited:?}");
+    for tenant in &tenants {
+        let path = format!("/api/tenants/{tenant}/dead-letters/replay");
+        eventually("all are replayed", async || {
+            let (status, answer) = stack.post(&path, &admin, &json!({ "all": true })).await;
+            assert!([200, 503].contains(&status), "{answer}");
+            answer["remaining"] == 0
+        })
+        .await;
+        let waiting = stack.queue(&tenant.queue()).await.unwrap().0;
+        assert_eq!(waiting as usize, SMALL + EACH, "each once");
+    }
     assert_bounded(&stack);
 }
 

@@ -62,6 +62,42 @@ async fn problem(stack: &Stack, tenant: TenantId) -> Value {
     answer["runtime"]["problem"].clone()
 }
 
+#[tokio::test]
+async fn a_queue_that_is_missing_is_no_empty_one_and_is_its_tenants_problem() {
+    let stack = Stack::start(Options {
+        daemons: 0,
+        ..Options::default()
+    })
+    .await;
+    let tenant = stack.tenant("bereft").await;
+    for (queue, count) in [
+        (tenant.queue(), "queue_depth"),
+        (tenant.dead_letter_queue(), "dead_letters"),
+    ] {
+        let path = format!("/api/tenants/{tenant}");
+        // It may be made again before anybody has looked.
+        eventually("it is missed", async || {
+            delete_queue(&stack, queue.clone()).await;
+            let (status, seen) = stack.get(&path, &stack.admin()).await;
+            assert_eq!(status, 200, "{seen}");
+            let runtime = &seen["runtime"];
+            let missed = runtime[count] == Value::Null;
+            if missed {
+                assert_eq!(runtime["problem"]["kind"], "queue", "{runtime}");
+                let detail = runtime["problem"]["detail"].as_str().unwrap();
+                assert!(detail.contains(&queue) && detail.contains("missing"), "{detail}");
+            }
+            missed
+        })
+        .await;
+        eventually("it is there again, and all is well", async || {
+            let (_, seen) = stack.get(&path, &stack.admin()).await;
+            seen["runtime"][count] == 0 && seen["runtime"]["problem"] == Value::Null
+        })
+        .await;
+    }
+}
+
 async fn publish(stack: &Stack, tenant: TenantId) -> u16 {
     let body = json!({ "messages": [{ "payload": 1 }] });
     let (status, _) = stack

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use futures::future::join_all;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
@@ -29,6 +30,63 @@ async fn a_partition_that_is_dropped_comes_back_and_its_queue_is_stored() {
     })
     .await;
     account.finish().await.unwrap().assert_undisturbed(UNNOTICED);
+}
+
+#[tokio::test]
+async fn readers_of_locked_partitions_are_told_so_and_keep_nobody_from_reading() {
+    let stack = Stack::start(Options::default()).await;
+    let (hostile, neighbour) = (stack.tenants(3).await, stack.tenant("a neighbour").await);
+    let (admin, path) = (stack.admin(), format!("/api/tenants/{neighbour}/messages"));
+    let body = json!({ "messages": [{ "payload": 1 }] });
+    let mut locks = Vec::new();
+    for &tenant in &hostile {
+        locks.push(stack.lock_table(tenant).await);
+    }
+    let reading = async {
+        // Ten of each again and again: more than there are connections.
+        let read = async |tenant| {
+            stack
+                .get(&format!("/api/tenants/{tenant}/messages"), &admin)
+                .await
+        };
+        loop {
+            let reads = hostile.iter().flat_map(|tenant| [tenant; 10]);
+            for (status, answer) in join_all(reads.map(read)).await {
+                assert_eq!(status, 503, "{answer}");
+                let message = answer["message"].as_str().unwrap();
+                assert!(
+                    message.contains("waited too long") || message.contains("others read"),
+                    "{message}"
+                );
+            }
+        }
+    };
+    let asking = async {
+        for _ in 0..20 {
+            for answer in [
+                stack.post(&path, &admin, &body).await,
+                stack.get(&path, &admin).await,
+            ] {
+                assert_eq!(answer.0, 200, "{}", answer.1);
+            }
+        }
+    };
+    let start = Instant::now();
+    tokio::select! {
+        () = asking => {}
+        () = reading => {}
+    }
+    let each = start.elapsed() / 40;
+    assert!(each < Duration::from_millis(500), "a call took {each:?}");
+    drop(locks);
+    eventually("the tenant is read again", async || {
+        stack
+            .get(&format!("/api/tenants/{}/messages", hostile[0]), &admin)
+            .await
+            .0
+            == 200
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -4,7 +4,6 @@
 //! that gives up takes back what can still be taken back: see [`call`].
 
 mod call;
-mod shares;
 
 use std::{borrow::Cow, future::Future, time::Duration};
 
@@ -12,8 +11,9 @@ use futures::future;
 use lapin::{BasicProperties, Channel, Confirmation, options::BasicPublishOptions};
 use tokio::time::{Instant, timeout_at};
 
-use self::{call::Call, shares::Shares};
+use self::call::Call;
 use super::{Broker, Channels, Error as BrokerError, Purpose};
+use crate::shares::Shares;
 
 /// The reply code of an exchange that is not there.
 const NOT_FOUND: u16 = 404;
@@ -78,7 +78,8 @@ pub struct Message<'a> {
 #[derive(Clone, Debug)]
 pub struct Publisher {
     channels: Channels,
-    shares: Shares,
+    /// By routing key.
+    shares: Shares<String>,
     /// How long a call may take. Without it a call waits for the broker's word for as long as the connection lasts.
     patience: Option<Duration>,
 }
