@@ -74,10 +74,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         ..config.database.clone()
     };
     let pool = database::pool(&for_requests, "jalur control-plane")?;
-    // Two connections: what declares and counts never waits behind what publishes. What is delivered are dead letters.
-    let letters = Meter::new(DeadLetterQueues::BYTES_MAX);
-    let (queues, queues_supervisor) =
-        broker::connect_metered(&config.rabbitmq.url, "jalur control-plane queues", letters)?;
+    // Connections of their own: what declares and counts waits neither behind what publishes nor behind dead letters,
+    // which are as large as the broker takes them.
+    let (queues, queues_supervisor) = broker::connect(&config.rabbitmq.url, "jalur control-plane queues")?;
+    let (letters, letters_supervisor) = broker::connect_metered(
+        &config.rabbitmq.url,
+        "jalur control-plane dead letters",
+        Meter::new(DeadLetterQueues::BYTES_MAX),
+    )?;
     let (publishing, publishing_supervisor) =
         broker::connect(&config.rabbitmq.url, "jalur control-plane publishing")?;
 
@@ -118,7 +122,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let dead_letters = DeadLetters::new(
         tenants.clone(),
-        DeadLetterQueues::new(queues_broker.clone(), publisher, queues.in_hand()),
+        DeadLetterQueues::new(letters, publisher, queues.in_hand()),
         database::pool(&one_connection, "jalur control-plane dead letters")?,
     );
     let watch = Watch {
@@ -138,6 +142,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let mut tasks = Tasks::default();
     let stopping = || background.clone();
     tasks.spawn("queues' connection", queues_supervisor.run(stopping()));
+    tasks.spawn("dead letters' connection", letters_supervisor.run(stopping()));
     tasks.spawn("publishing connection", publishing_supervisor.run(stopping()));
     let listening = changes.clone().run(fleet_connections.rounds.clone(), stopping());
     tasks.spawn("listening for changes", listening);
