@@ -4,8 +4,9 @@
 //!   or a test's own, to be killed and started again.
 //! - [`Stack`]: one test's database, vhost, control planes and daemons. [`Member`] is one of its processes.
 //! - [`Rest`]: a client that only reports. [`eventually()`]: waits for a condition. [`load`]: many messages.
-//!   [`Account`]: a steady load, and what became of it. [`bench`]: what the benches share. [`usage`]: what a process uses. [`Proxy`]: a slow way to a server. [`RawPublisher`]:
-//!   messages that no client would send.
+//!   [`Account`]: a steady load, and what became of it. [`bench`]: tables of
+//!   figures. [`usage`]: what a process uses. [`Proxy`]: a slow way to a server. [`RawPublisher`]: messages that no client
+//!   would send.
 //!
 //! ```no_run
 //! # use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the benches share: series, the table, the machine they ran on, and many tenants.
+//! What the bench is made of: series, the table, the machine they ran on, and many tenants.
 
 pub mod machine;
 mod report;
@@ -10,6 +10,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde_json::json;
 
 pub use self::{
+    machine::Machine,
     report::{Report, Target},
     series::{Series, rate, thousands},
 };

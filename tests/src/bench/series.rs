@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What was measured, in order. Never empty when it is asked for anything.
+/// What was measured, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Series(Vec<f64>);
 
@@ -10,6 +10,11 @@ impl Series {
     /// Adds one.
     pub fn push(&mut self, value: f64) {
         self.0.push(value);
+    }
+
+    /// Whether nothing was.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The middle one.
@@ -32,9 +37,9 @@ impl Series {
         self.0.iter().zip(&other.0).map(|(a, b)| a / b).collect()
     }
 
-    /// The smaller of each and its companion.
-    pub fn min(&self, other: &Self) -> Self {
-        self.0.iter().zip(&other.0).map(|(a, b)| a.min(*b)).collect()
+    /// Each without its companion.
+    pub fn less(&self, other: &Self) -> Self {
+        self.0.iter().zip(&other.0).map(|(a, b)| a - b).collect()
     }
 
     /// Each and its companion together.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use common::id::TenantId;
 use tests::bench::{Report, Series, Target, thousands};
 
 use crate::{
@@ -16,30 +17,30 @@ const PER_SECOND: u32 = 500;
 const BYTES: usize = 256;
 
 pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    let ground = Ground::start().await?;
+    let ground = Ground::start(1).await?;
     let (mut without, mut with) = (Series::default(), Series::default());
     for n in 0..plan.rounds {
         eprintln!("noise, round {}", n + 1);
         let noisy = ground
             .full_tenant(&format!("noisy {n}"), plan.noise_messages, BYTES)
             .await?;
-        without.push(p99(&ground, plan, &format!("quiet {n}")).await?);
+        let quiet = ground.tenants(&format!("quiet {n}"), QUIET, "active").await?;
+        let beside = ground.tenants(&format!("beside {n}"), QUIET, "active").await?;
+        without.push(p99(&ground, plan, &quiet).await?);
 
         // Both start together; the noise has to outlast the stream.
-        let before = ground.stored().await?;
         let started = Instant::now();
         ground.activate(noisy).await?;
-        with.push(p99(&ground, plan, &format!("beside {n}")).await?);
-        let left = plan
-            .noise_messages
-            .saturating_sub(ground.stored().await? - before);
-        if left == 0 {
+        with.push(p99(&ground, plan, &beside).await?);
+        if ground.stored(&[noisy]).await? >= plan.noise_messages {
             eprintln!(
                 "the noise ended before the stream, within {} s",
                 started.elapsed().as_secs()
             );
         }
-        ground.delete(noisy).await?;
+        for tenant in quiet.into_iter().chain(beside).chain([noisy]) {
+            ground.delete(tenant).await?;
+        }
     }
     report.ratio(
         format!(
@@ -54,17 +55,12 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     Ok(())
 }
 
-async fn p99(ground: &Ground, plan: &Plan, name: &str) -> anyhow::Result<f64> {
-    let tenants = ground.tenants(name, QUIET, "active").await?;
+async fn p99(ground: &Ground, plan: &Plan, tenants: &[TenantId]) -> anyhow::Result<f64> {
     let stream = Stream {
-        tenants: &tenants,
+        tenants,
         per_second: PER_SECOND,
         during: plan.steady,
         bytes: BYTES,
     };
-    let took = probe::run(ground, &stream).await?;
-    for tenant in tenants {
-        ground.delete(tenant).await?;
-    }
-    Ok(took.at(0.99))
+    Ok(probe::run(ground, &stream).await?.at(0.99))
 }

@@ -11,7 +11,7 @@ use tests::{
 };
 use uuid::Uuid;
 
-use crate::{house::House, plan::Plan};
+use crate::{ground::Ground, plan::Plan};
 
 const DAEMONS: u16 = 3;
 const PERSISTENT: u8 = 2;
@@ -19,20 +19,20 @@ const PERSISTENT: u8 = 2;
 const FIRST_LEASE: Duration = Duration::from_secs(6);
 
 pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    let house = House::start(DAEMONS).await?;
+    let ground = Ground::start(DAEMONS).await?;
     let count = plan.fleet_tenants;
-    bench::tenants(&house.rest, "failover", count, "active").await?;
+    bench::tenants(&ground.rest, "failover", count, "active").await?;
     tokio::time::sleep(FIRST_LEASE).await;
     let (mut killed, mut hung) = (Series::default(), Series::default());
     for n in 0..plan.kills {
         eprintln!("failover {}", n + 1);
         let name = format!("ingest-daemon-{}", n % usize::from(DAEMONS) + 1);
-        let daemon = house.stack.member(&name)?;
-        ready(&house, daemon, count).await?;
-        killed.push(failover(&house, daemon, async || daemon.kill().await).await?);
+        let daemon = ground.stack.member(&name)?;
+        ready(&ground, daemon, count).await?;
+        killed.push(failover(&ground, daemon, async || daemon.kill().await).await?);
         daemon.start_again()?;
-        ready(&house, daemon, count).await?;
-        hung.push(failover(&house, daemon, async || daemon.freeze()).await?);
+        ready(&ground, daemon, count).await?;
+        hung.push(failover(&ground, daemon, async || daemon.freeze()).await?);
         daemon.thaw();
     }
     let mut tell = |what: &str, took: &Series, most: f64| {
@@ -52,24 +52,24 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
 }
 
 /// Waits until the daemon has lanes again and every lane runs.
-async fn ready(house: &House, daemon: &Member, count: usize) -> anyhow::Result<()> {
-    house
+async fn ready(ground: &Ground, daemon: &Member, count: usize) -> anyhow::Result<()> {
+    ground
         .until("the daemon has lanes", async || {
-            let lanes = house.lanes().await?;
+            let lanes = ground.lanes().await?;
             Ok(lanes.iter().any(|(name, _)| name == daemon.name()))
         })
         .await?;
-    house.settled(DAEMONS.into(), count).await.map(drop)
+    ground.settled(DAEMONS.into(), count).await.map(drop)
 }
 
-async fn failover(house: &House, daemon: &Member, fail: impl AsyncFnOnce()) -> anyhow::Result<f64> {
-    let lanes = house.lanes().await?.into_iter();
+async fn failover(ground: &Ground, daemon: &Member, fail: impl AsyncFnOnce()) -> anyhow::Result<f64> {
+    let lanes = ground.lanes().await?.into_iter();
     let tenants: Vec<TenantId> = lanes
         .filter(|(name, _)| name == daemon.name())
         .map(|(_, tenant)| tenant)
         .collect();
     anyhow::ensure!(!tenants.is_empty(), "{} runs nothing", daemon.name());
-    let mut publisher = Publisher::new(house.stack.amqp_url());
+    let mut publisher = Publisher::new(ground.stack.amqp_url());
     let mut ids = Vec::new();
     fail().await;
     let started = Instant::now();
@@ -84,7 +84,7 @@ async fn failover(house: &House, daemon: &Member, fail: impl AsyncFnOnce()) -> a
         ids.push(id);
     }
     let tenants: Vec<Uuid> = tenants.into_iter().map(|tenant| tenant.0).collect();
-    let end = house
+    let end = ground
         .until("every message is stored", async || {
             let stored = sqlx::query_scalar::<_, i64>(
                 "select count(*) from messages where tenant_id = any($1) and id = any($2)",
@@ -92,7 +92,7 @@ async fn failover(house: &House, daemon: &Member, fail: impl AsyncFnOnce()) -> a
             let stored = stored
                 .bind(&tenants)
                 .bind(&ids)
-                .fetch_one(house.stack.database())
+                .fetch_one(ground.stack.database())
                 .await?;
             Ok(stored as usize == ids.len())
         })

@@ -6,21 +6,21 @@ use anyhow::ensure;
 use serde_json::json;
 use tests::bench::{self, Report, Series, Target, thousands};
 
-use crate::{house::House, plan::Plan};
+use crate::{ground::Ground, plan::Plan};
 
 pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
     for count in plan.propagation_tenants {
         eprintln!("propagation with {count} tenants");
-        let house = House::start(1).await?;
-        let tenants = bench::tenants(&house.rest, "propagation", count, "active").await?;
-        house.settled(1, count).await?;
+        let ground = Ground::start(1).await?;
+        let tenants = bench::tenants(&ground.rest, "propagation", count, "active").await?;
+        ground.settled(1, count).await?;
         let mut took = Series::default();
         for change in 0..plan.changes {
             let path = format!("/api/tenants/{}/config/concurrency", tenants[change % count]);
             // Never the number that it has.
             let workers = 4 + (change / count) % 2;
             let started = Instant::now();
-            let answer = house
+            let answer = ground
                 .rest
                 .put(&path, &json!({ "workers": workers }))
                 .await?

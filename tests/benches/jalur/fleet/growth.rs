@@ -9,7 +9,7 @@ use tests::{
     usage,
 };
 
-use crate::{house::House, plan::Plan};
+use crate::{ground::Ground, plan::Plan};
 
 /// How long a daemon with 5,000 lanes may take until all consume.
 const LIVE_SECONDS: f64 = 10.0;
@@ -18,12 +18,12 @@ const DAEMON_MB: f64 = 30.0;
 const LANE_MB: f64 = 0.008;
 
 pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    let house = House::start(1).await?;
+    let ground = Ground::start(1).await?;
     let (mut there, mut first) = (0, Series::default());
     for level in plan.growth {
         eprintln!("growing to {level} tenants");
         let started = Instant::now();
-        bench::tenants(&house.rest, &format!("to {level}"), level - there, "active").await?;
+        bench::tenants(&ground.rest, &format!("to {level}"), level - there, "active").await?;
         let grown = rate(level - there, started.elapsed());
         if level > 0 {
             report.figure(
@@ -35,12 +35,12 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
                 format!("{grown:.0} /s"),
             );
             there = level;
-            start(&house, there, report).await?;
+            start(&ground, there, report).await?;
         }
         let mut took = Series::default();
         for n in 0..plan.creations {
             let started = Instant::now();
-            bench::tenants(&house.rest, &format!("at {level}, {n}:"), 1, "active").await?;
+            bench::tenants(&ground.rest, &format!("at {level}, {n}:"), 1, "active").await?;
             took.push(started.elapsed().as_secs_f64());
         }
         there += plan.creations;
@@ -60,14 +60,14 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
 }
 
 /// Sees that the broker says so, too: a figure is not to rest on what the daemon reports of itself.
-async fn consumed(house: &House) -> anyhow::Result<()> {
-    let connection = house.stack.amqp().await?;
+async fn consumed(ground: &Ground) -> anyhow::Result<()> {
+    let connection = ground.stack.amqp().await?;
     let channel = connection.create_channel().await?;
     let passive = QueueDeclareOptions {
         passive: true,
         ..QueueDeclareOptions::default()
     };
-    for (_, tenant) in house.lanes().await? {
+    for (_, tenant) in ground.lanes().await? {
         let queue = channel
             .queue_declare(tenant.queue().into(), passive, FieldTable::default())
             .await?;
@@ -78,18 +78,18 @@ async fn consumed(house: &House) -> anyhow::Result<()> {
 }
 
 /// Starts the daemon with so many tenants.
-async fn start(house: &House, lanes: usize, report: &mut Report) -> anyhow::Result<()> {
-    let daemon = house.stack.member("ingest-daemon-1")?;
+async fn start(ground: &Ground, lanes: usize, report: &mut Report) -> anyhow::Result<()> {
+    let daemon = ground.stack.member("ingest-daemon-1")?;
     daemon.terminate().await;
     let broker = || -> Option<u64> {
-        let native = house.stack.environment().native().ok()?;
+        let native = ground.stack.environment().native().ok()?;
         usage::memory(native.rabbitmq().process()?.pid())
     };
     let before = broker();
     let started = Instant::now();
     daemon.start_again()?;
-    let took = (house.settled(1, lanes).await? - started).as_secs_f64();
-    consumed(house).await?;
+    let took = (ground.settled(1, lanes).await? - started).as_secs_f64();
+    consumed(ground).await?;
     let many = thousands(lanes as f64);
     let within = Target::Within(LIVE_SECONDS, "s");
     report.bounded(
@@ -118,6 +118,6 @@ async fn start(house: &House, lanes: usize, report: &mut Report) -> anyhow::Resu
         format!("{:.1} s", started.elapsed().as_secs_f64()),
     );
     daemon.start_again()?;
-    house.settled(1, lanes).await?;
+    ground.settled(1, lanes).await?;
     Ok(())
 }

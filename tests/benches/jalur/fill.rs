@@ -14,6 +14,11 @@ use uuid::Uuid;
 /// How many messages may wait for their confirm: enough that the broker is never waited for.
 const WINDOW: usize = 1_000;
 
+/// How much a consumer that is set beside Jalur holds of all its queues together: more makes the broker no faster.
+pub(crate) const PREFETCH: usize = 2_000;
+/// And of each at least. (100 queues: 200 are no faster, 2,000 slower.)
+pub(crate) const PREFETCH_LEAST: usize = 50;
+
 /// A queue and the tenant its messages name.
 pub(crate) type Target = (String, TenantId);
 

@@ -1,21 +1,31 @@
 //! A stack to measure on, and what every measurement asks of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, bail};
 use common::id::TenantId;
 use lapin::Connection;
 use serde_json::json;
-use tests::{Member, Options, Rest, Stack, bench, usage};
+use tests::{
+    Member, Options, Rest, Stack,
+    bench::{self, rate},
+    usage,
+};
+use uuid::Uuid;
 
 use crate::fill;
 
 /// How often progress is asked for: less than a hundredth of the shortest measurement of a full run, and no load.
 const POLL: Duration = Duration::from_millis(40);
-/// How long nothing may be stored before a measurement is given up.
+/// How often the fleet's state is looked at: it is what a figure may be too large by.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long nothing may be stored, or a fleet may take, before a measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// One control plane, one daemon, a database and a vhost.
+/// One control plane, some daemons, a database and a vhost.
 pub(crate) struct Ground {
     pub(crate) stack: Stack,
     pub(crate) rest: Rest,
@@ -32,8 +42,12 @@ pub(crate) struct Cpu {
 }
 
 impl Ground {
-    pub(crate) async fn start() -> anyhow::Result<Self> {
-        Self::with(Stack::start(Options::default()).await?).await
+    pub(crate) async fn start(daemons: u16) -> anyhow::Result<Self> {
+        let options = Options {
+            daemons,
+            ..Options::default()
+        };
+        Self::with(Stack::start(options).await?).await
     }
 
     pub(crate) async fn with(stack: Stack) -> anyhow::Result<Self> {
@@ -44,6 +58,7 @@ impl Ground {
         })
     }
 
+    /// The only one, or the first.
     pub(crate) fn daemon(&self) -> anyhow::Result<&Member> {
         self.stack.member("ingest-daemon-1")
     }
@@ -95,10 +110,36 @@ impl Ground {
     /// Activates a tenant that [`Ground::full_tenant`] made and answers how long it takes from there until its last
     /// message is stored: with the assignment, the subscription and everything else that a queue waits for.
     pub(crate) async fn drain(&self, tenant: TenantId, count: usize) -> anyhow::Result<Duration> {
-        let before = self.stored().await?;
+        let tenants = [tenant];
         let started = Instant::now();
-        let ((), end) = tokio::try_join!(self.activate(tenant), self.reaches(before + count))?;
+        let ((), end) = tokio::try_join!(self.activate(tenant), self.reaches(&tenants, count))?;
         let took = end - started;
+        self.holds(tenant, count).await?;
+        Ok(took)
+    }
+
+    /// How many messages a second are stored once `begin` lets it happen, from the first to the last of `count`: how
+    /// long it takes to begin is another question.
+    pub(crate) async fn pace(
+        &self,
+        tenants: &[TenantId],
+        count: usize,
+        begin: impl Future<Output = anyhow::Result<()>>,
+    ) -> anyhow::Result<f64> {
+        let before = self.stored(tenants).await?;
+        let storing = async {
+            let first = self.reaches(tenants, before + 1).await?;
+            // What the first look saw came before it.
+            let seen = self.stored(tenants).await? - before;
+            let last = self.reaches(tenants, before + count).await?;
+            Ok(rate(count - seen.min(count / 2), last - first))
+        };
+        let ((), pace) = tokio::try_join!(begin, storing)?;
+        Ok(pace)
+    }
+
+    /// Sees that so many messages of a tenant are in its table: the counter alone could be wrong.
+    pub(crate) async fn holds(&self, tenant: TenantId, count: usize) -> anyhow::Result<()> {
         let rows: i64 = sqlx::query_scalar("select count(*) from messages where tenant_id = $1")
             .bind(tenant.0)
             .fetch_one(self.stack.database())
@@ -107,22 +148,26 @@ impl Ground {
             usize::try_from(rows) == Ok(count),
             "{rows} of {count} messages are stored"
         );
-        Ok(took)
+        Ok(())
     }
 
-    /// How many messages of all tenants were stored so far: by the counters, which cost nothing to read.
-    pub(crate) async fn stored(&self) -> anyhow::Result<usize> {
-        let sum: i64 = sqlx::query_scalar("select coalesce(sum(last), 0)::bigint from positions")
-            .fetch_one(self.stack.database())
-            .await?;
+    /// How many messages of these tenants were stored so far: by their counters, which cost nothing to read.
+    pub(crate) async fn stored(&self, tenants: &[TenantId]) -> anyhow::Result<usize> {
+        let ids: Vec<Uuid> = tenants.iter().map(|tenant| tenant.0).collect();
+        let sum: i64 = sqlx::query_scalar(
+            "select coalesce(sum(last), 0)::bigint from positions where tenant_id = any ($1)",
+        )
+        .bind(ids)
+        .fetch_one(self.stack.database())
+        .await?;
         Ok(usize::try_from(sum)?)
     }
 
-    /// When so many messages of all tenants were stored.
-    pub(crate) async fn reaches(&self, wanted: usize) -> anyhow::Result<Instant> {
+    /// When so many messages of these tenants were stored.
+    async fn reaches(&self, tenants: &[TenantId], wanted: usize) -> anyhow::Result<Instant> {
         let (mut last, mut moved) = (0, Instant::now());
         loop {
-            let stored = self.stored().await?;
+            let stored = self.stored(tenants).await?;
             if stored >= wanted {
                 return Ok(Instant::now());
             }
@@ -135,6 +180,51 @@ impl Ground {
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Waits until `daemons` daemons run so many lanes between them, as they were told to.
+    pub(crate) async fn settled(&self, daemons: usize, lanes: usize) -> anyhow::Result<Instant> {
+        self.until("every lane runs", async || {
+            let (alive, running, rest) = sqlx::query_as::<_, (i64, i64, i64)>(
+                "select (select count(*) from daemons where state = 'ready'),
+                        count(*) filter (where observed_state = 'running' and observed_revision >= revision and workers > 0),
+                        count(*) filter (where observed_revision < revision or workers = 0)
+                 from assignments a join daemons d on d.id = a.daemon_id where d.state = 'ready'",
+            )
+            .fetch_one(self.stack.database())
+            .await?;
+            Ok((alive, running, rest) == (daemons as i64, lanes as i64, 0))
+        })
+        .await
+    }
+
+    /// Which daemon runs which tenant.
+    pub(crate) async fn lanes(&self) -> anyhow::Result<BTreeSet<(String, TenantId)>> {
+        let lanes = sqlx::query_as::<_, (String, Uuid)>(
+            "select daemon_id, tenant_id from assignments a join daemons d on d.id = a.daemon_id
+             where a.workers > 0 and d.state = 'ready'",
+        );
+        let lanes = lanes.fetch_all(self.stack.database()).await?;
+        Ok(lanes
+            .into_iter()
+            .map(|(daemon, id)| (daemon, TenantId(id)))
+            .collect())
+    }
+
+    /// Waits until something holds, and answers when.
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        mut holds: impl AsyncFnMut() -> anyhow::Result<bool>,
+    ) -> anyhow::Result<Instant> {
+        let started = Instant::now();
+        while !holds().await? {
+            if started.elapsed() > PATIENCE {
+                bail!("not within {} s: {what}", PATIENCE.as_secs());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(Instant::now())
     }
 
     /// The most memory that the daemon had in this life of it, in MB.

@@ -14,7 +14,7 @@ const LIMIT: usize = 100;
 const BATCH: usize = 50_000;
 
 pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    let ground = Ground::start().await?;
+    let ground = Ground::start(1).await?;
     let tenant = ground.tenants("long", 1, "paused").await?[0];
     eprintln!("a history of {} messages", plan.history);
     history(&ground, tenant, plan.history).await?;

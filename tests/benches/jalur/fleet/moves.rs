@@ -5,28 +5,28 @@ use std::{collections::BTreeSet, time::Instant};
 use common::id::TenantId;
 use tests::bench::{self, Report, Target};
 
-use crate::{house::House, plan::Plan};
+use crate::{ground::Ground, plan::Plan};
 
 const DAEMONS: u16 = 3;
 /// A new tenant's.
 const WORKERS: usize = 3;
 
 pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    let mut house = House::start(DAEMONS).await?;
+    let mut ground = Ground::start(DAEMONS).await?;
     let count = plan.fleet_tenants;
-    bench::tenants(&house.rest, "moves", count, "active").await?;
-    house.settled(DAEMONS.into(), count).await?;
+    bench::tenants(&ground.rest, "moves", count, "active").await?;
+    ground.settled(DAEMONS.into(), count).await?;
 
-    let before = house.lanes().await?;
+    let before = ground.lanes().await?;
     let started = Instant::now();
-    let joining = house.stack.add_daemon().await?.name().to_owned();
-    house
+    let joining = ground.stack.add_daemon().await?.name().to_owned();
+    ground
         .until("the new daemon has lanes", async || {
-            Ok(!of(&house.lanes().await?, &joining).is_empty())
+            Ok(!of(&ground.lanes().await?, &joining).is_empty())
         })
         .await?;
-    let took = house.settled(usize::from(DAEMONS) + 1, count).await? - started;
-    let after = house.lanes().await?;
+    let took = ground.settled(usize::from(DAEMONS) + 1, count).await? - started;
+    let after = ground.lanes().await?;
     let fair = (count * WORKERS).div_ceil(usize::from(DAEMONS) + 1);
     // How far from even it may stay is the assigner's rule: a tenth, or the part of a lane that no move evens out.
     let bound = fair + (fair / 10).max(WORKERS - 1);
@@ -50,9 +50,9 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     let leaving = format!("ingest-daemon-{}", DAEMONS + 1);
     let (before, least) = (after.clone(), of(&after, &leaving).len());
     let started = Instant::now();
-    house.stack.member(&leaving)?.terminate().await;
-    let took = house.settled(DAEMONS.into(), count).await? - started;
-    let after = house.lanes().await?;
+    ground.stack.member(&leaving)?.terminate().await;
+    let took = ground.settled(DAEMONS.into(), count).await? - started;
+    let after = ground.lanes().await?;
     tell(
         report,
         "leaves four",

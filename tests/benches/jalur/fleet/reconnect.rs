@@ -19,7 +19,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
 use uuid::Uuid;
 
-use crate::{house::House, plan::Plan};
+use crate::{ground::Ground, plan::Plan};
 
 /// How long anything may take to come.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,7 +31,7 @@ struct Stream {
 }
 
 pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<()> {
-    let house = House::start(0).await?;
+    let ground = Ground::start(0).await?;
     let count = plan.reconnect_lanes;
     let hello = v1::Hello {
         daemon_id: "bench".into(),
@@ -39,9 +39,9 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
         capacity: 100_000,
         ..v1::Hello::default()
     };
-    let mut stream = Stream::open(&house, hello.clone()).await?;
+    let mut stream = Stream::open(&ground, hello.clone()).await?;
     let (epoch, running) = tokio::try_join!(stream.run(count), async {
-        bench::tenants(&house.rest, "reconnect", count, "active").await
+        bench::tenants(&ground.rest, "reconnect", count, "active").await
     })?
     .0;
 
@@ -54,7 +54,7 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
         ..hello
     };
     let said = hello.encoded_len();
-    let mut stream = Stream::open(&house, hello).await?;
+    let mut stream = Stream::open(&ground, hello).await?;
     let (mut bytes, mut resources) = (0, 0);
     loop {
         let response = stream.next().await?;
@@ -78,11 +78,11 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
 }
 
 impl Stream {
-    async fn open(house: &House, hello: v1::Hello) -> anyhow::Result<Self> {
+    async fn open(ground: &Ground, hello: v1::Hello) -> anyhow::Result<Self> {
         let (requests, receiver) = mpsc::channel(64);
-        let mut client = FleetServiceClient::new(house.stack.channel()?);
+        let mut client = FleetServiceClient::new(ground.stack.channel()?);
         let mut request = Request::new(ReceiverStream::new(receiver));
-        let token = house.stack.token(Role::Daemon, None)?;
+        let token = ground.stack.token(Role::Daemon, None)?;
         request
             .metadata_mut()
             .insert("authorization", format!("Bearer {token}").parse()?);

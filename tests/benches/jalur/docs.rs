@@ -1,0 +1,113 @@
+//! Writes `docs/BENCHMARKS.md`: a table for each pair of services that it was run on.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anyhow::Context as _;
+use tests::bench::{Machine, Report, thousands};
+
+use crate::plan::Plan;
+
+/// How the headings of tables begin, and of what follows them.
+const PAIR: &str = "\n## PostgreSQL ";
+const READING: &str = "\n## How to read it\n";
+
+/// Replaces the table of the pair that it ran on, and leaves others.
+pub(crate) fn write(plan: &Plan, machine: &Machine, report: &Report) -> anyhow::Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("this crate is in no workspace")?
+        .join("docs/BENCHMARKS.md");
+    let old = fs::read_to_string(&path).unwrap_or_default();
+    let mut tables = tables(&old);
+    let note = if plan.quick {
+        "**These are the figures of `--quick`: they show that the bench works, and nothing else.**\n\n"
+    } else {
+        ""
+    };
+    let pair = format!("{}, RabbitMQ {}", machine.postgres, machine.rabbitmq);
+    tables.insert(pair, format!("{note}{}\n\n{report}", machine.text));
+    fs::write(&path, text(plan, &tables)).with_context(|| path.display().to_string())
+}
+
+/// What is there, by pair, which is what a heading says after [`PAIR`].
+fn tables(old: &str) -> BTreeMap<String, String> {
+    let tables = old.split(READING).next().unwrap_or_default();
+    let tables = tables.split(PAIR).skip(1);
+    tables
+        .filter_map(|table| {
+            let (pair, table) = table.split_once('\n')?;
+            Some((pair.to_owned(), table.trim_matches('\n').to_owned() + "\n"))
+        })
+        .collect()
+}
+
+fn text(plan: &Plan, tables: &BTreeMap<String, String>) -> String {
+    let (messages, rounds, seconds) = (
+        thousands(plan.messages as f64),
+        plan.rounds,
+        plan.steady.as_secs(),
+    );
+    let mut text = "# Benchmarks
+
+Written by `cargo bench -p tests -- --write`, which replaces the table of the services that it ran on; `-- --quick` shows
+in about two minutes that it works, and `-- one noise` runs only those scenarios. The newer services as root by
+`cargo --config \"target.'cfg(unix)'.runner='$PWD/.ci/trixie'\" bench -p tests -- --write`.
+"
+    .to_owned();
+    for (pair, table) in tables {
+        text += &format!("{PAIR}{pair}\n\n{table}");
+    }
+    text += READING;
+    text += &format!(
+        "
+A figure of the ingest is the median of {rounds} rounds, with the smallest and the largest of them in brackets. A ratio
+is the median of the rounds' ratios: what it compares was measured one right after the other, in the same run. The
+machine is small and not ours alone, and publisher, services and programs share its cores: rates go up and down with
+the neighbours from one run to the next, by a third and more, ratios much less. Where the brackets are wide, so is the
+truth.
+
+- **One tenant.** {messages} messages wait in the queue of a paused tenant. Timed from the PATCH that makes it active
+  until the last row is stored: the assignment and the subscription are in it. *Drained raw*: the same messages consumed,
+  acknowledged 250 at a time and dropped, which leaves database and daemon out. The queue is refilled and a checkpoint
+  made before each.
+- **Peers.** With a table partitioned and indexed as Jalur's. *One INSERT and one ack each*: Rust on the same libraries,
+  five workers. *Batched*: whatever has come, up to 500 rows an INSERT and one `multiple` ack, a prefetch of 2,000. In
+  Node it is what users would write: `amqplib`, `pg`, `unnest` ([source](../tests/benches/jalur/peers/node/consumer.js)).
+  In Rust, on the same libraries, over many queues there are two: *a loop for all* is one channel, one connection and
+  whatever tenants come next, as most would write it; *a task for each* has a channel for every queue and four
+  connections, and more to look after. *The best batched one* is the fastest of each round. None has positions that a
+  reader can resume from, fairness, retries or dead letters. A peer's time counts from its first consumer on.
+- **Beside idle ones.** Two stacks take turns, one with a tenant alone, the other with so many idle ones, of which each
+  has its partition, its queues and its consumer. {messages} messages, timed from the first that is stored to the last.
+  The idle queues are in the broker in either turn: what they cost there (6,100 tenants: a fifth of a core, to its
+  management plugin) is not in the ratio.
+- **Many busy ones.** {messages} messages over so many queues, filled while the daemon is down. Timed from the first
+  message that it stores to the last, one tenant likewise. Each number of tenants is removed before the next comes.
+- **Published to readable.** From just before publishing until the tenant's counter, which moves in the transaction
+  that stores the row, is seen past it. It is looked at every 0.2 ms, so that a figure is too large by half a
+  millisecond at most. {seconds} s at a steady rate. *Hop*: published to received, on an idle broker; *commit*: one row
+  on an idle database, in turns; medians. The bound on p99 counts from these medians too; the bare p99 stands
+  beside them, since a busy machine has one of its own.
+- **CPU** is that of whole process trees, user and system, from the activation to the last row. **Peak memory** is the
+  kernel's `VmHWM`.
+- **Workers.** A proxy delays what goes to the database by 20 ms.
+- **SetConcurrency to applied.** {changes} calls over REST, one after the other, each answered once the daemon runs what
+  was asked for.
+- **Failover.** One of three daemons gets SIGKILL or SIGSTOP. At once a message is published to each tenant that it
+  ran; timed until the last of them is stored. A count of consumers would not do: one that hangs is still counted.
+- **Moves.** Lanes that another daemon runs afterwards. The least is what has to leave the daemons that are above the
+  assigner's bound (a tenth or 8 workers above the mean), or what the leaving daemon ran.
+- **A stream that comes back** is opened by a program that only speaks the protocol, within the grace that a broken
+  stream has.
+- **Creating.** {creations} calls one after the other, each answered once the tenant's partition, queues and consumer
+  are there.
+- **With {crowd} tenants.** The same calls with {crowd} idle tenants, and with ten. What PostgreSQL alone takes for a
+  partition is measured beside each creation and taken from it. Idle tenants here and above are made in bulk, their
+  partitions in groups of a hundred: attaching one to ten thousand that hang below `messages` directly takes 28 to 43 ms.
+",
+        changes = plan.changes,
+        creations = plan.creations,
+        crowd = thousands(plan.crowd as f64),
+    );
+    text
+}

@@ -1,0 +1,9 @@
+//! What becomes of messages.
+
+pub(crate) mod beside;
+pub(crate) mod latency;
+pub(crate) mod noise;
+pub(crate) mod one;
+pub(crate) mod pages;
+pub(crate) mod spread;
+pub(crate) mod workers;
