@@ -26,7 +26,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
-    broker::Publisher,
+    broker::{Publisher, Returns},
     commit::{Committer, Gate},
     config::{Config, SUSPECT_CONNECTIONS},
     fleet::{Client, Identity},
@@ -49,8 +49,9 @@ pub(crate) struct App {
     admin: TcpListener,
     metrics: Metrics,
     readiness: Readiness,
-    supervisors: [Supervisor; 2],
+    supervisors: [Supervisor; 3],
     shards: Vec<Shard>,
+    returns: Returns,
     manager: Arc<TenantManager>,
     client: Client,
 }
@@ -77,6 +78,9 @@ impl App {
         let (publishing, publishing_supervisor) =
             broker::connect(&config.rabbitmq.url, &format!("{id} publishes"))?;
         let retry = Policy::new(&config.ingest.retry_delays);
+        let (returning, returning_supervisor) =
+            broker::connect(&config.rabbitmq.url, &format!("{id} returns"))?;
+        let returns = Returns::new(returning, &retry, config.rabbitmq.queue_type);
         let publisher = Arc::new(Publisher::new(
             publishing,
             retry.clone(),
@@ -127,8 +131,9 @@ impl App {
             readiness: readiness(consuming, database, sessions, client.synced()),
             admin,
             metrics,
-            supervisors: [consuming_supervisor, publishing_supervisor],
+            supervisors: [consuming_supervisor, publishing_supervisor, returning_supervisor],
             shards,
+            returns,
             manager,
             client,
         })
@@ -147,6 +152,7 @@ impl App {
         for shard in self.shards {
             lanes.spawn(shard.run());
         }
+        let mut returns = tokio::spawn(self.returns.run(leave.clone()));
         let mut client = tokio::spawn(self.client.run(stop.clone(), leave.clone()));
         let admin = tokio::spawn(admin::serve(
             self.admin,
@@ -156,10 +162,11 @@ impl App {
             close.clone(),
         ));
 
-        // Neither ends by itself: when one does it has panicked, and with half of it missing the daemon is no use.
+        // None ends by itself: when one does it has panicked, and with a part of it missing the daemon is no use.
         tokio::select! {
             () = stop.cancelled() => {}
             Some(ended) = lanes.join_next() => return ended.context("a shard failed"),
+            ended = &mut returns => return ended.context("what returns from delay queues failed"),
             ended = &mut client => return ended.context("the fleet client failed"),
         }
 
@@ -179,6 +186,7 @@ impl App {
         leave.cancel();
         let goodbye = async {
             let _ = client.await;
+            let _ = returns.await;
             close.cancel();
             while connections.join_next().await.is_some() {}
             let _ = admin.await;

@@ -8,7 +8,7 @@
 //! - How much of everything is `flow`; a lane that harms its neighbours is stored apart, says `quarantine`.
 //! - After the commit, and only then, `settle` says what to acknowledge.
 //! - What can never be stored is dead-lettered through `broker`, the one module that knows lapin; what was refused is
-//!   sent to a delay queue, from where it comes again, until `retry` says that it is dead.
+//!   sent to a delay queue, from where any daemon brings it back, until `retry` says that it is dead.
 //!
 //! `app` puts it together and owns the order in which it stops.
 

@@ -3,7 +3,7 @@
 use common::id::TenantId;
 use lapin::{
     BasicProperties,
-    options::BasicGetOptions,
+    options::{BasicGetOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
@@ -218,6 +218,67 @@ async fn a_paused_tenants_retries_wait_in_its_queue() {
     stack.stored(tenant, 1).await;
     settled(&stack, tenant).await;
     assert_eq!(ids(&stack, tenant).await, [id]);
+}
+
+/// When what waits in the delay queue is due.
+async fn due(stack: &Stack) -> Option<String> {
+    let (_connection, channel) = stack.amqp().await;
+    // It goes back with the channel.
+    let waiting = channel.basic_get(DELAY_QUEUE.into(), BasicGetOptions::default());
+    let waiting = waiting.await.unwrap()?;
+    let headers = waiting.properties.headers().as_ref()?;
+    match headers.inner().get("x-jalur-due-at")? {
+        AMQPValue::LongString(due) => Some(due.to_string()),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn a_retry_that_finds_no_room_waits_once_more() {
+    let stack = start(DELAY, "classic").await;
+    let tenant = TenantId(Uuid::now_v7());
+    let (_connection, channel) = stack.amqp().await;
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..QueueDeclareOptions::default()
+    };
+    let mut one = FieldTable::default();
+    one.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    one.insert(
+        "x-overflow".into(),
+        AMQPValue::LongString("reject-publish".into()),
+    );
+    channel
+        .queue_declare(tenant.queue().into(), durable, one)
+        .await
+        .unwrap();
+    let new = json!({ "id": tenant.to_string(), "name": "fussy" });
+    let (status, answer) = stack.post("/api/tenants", &stack.admin(), &new).await;
+    assert_eq!(status, 201, "{answer}");
+    alter(
+        &stack,
+        tenant,
+        "add constraint fussy check (not (payload ? 'poison')) not valid",
+    )
+    .await;
+    let id = poison(&stack, tenant).await;
+    waits(&stack, DELAY_QUEUE, 1).await;
+    set_status(&stack, tenant, "paused").await;
+    Publisher::new(stack.amqp_url())
+        .send(&[tenant], 1, 64)
+        .await
+        .unwrap();
+    let first = due(&stack).await;
+    eventually("it waits once more", async || {
+        let now = due(&stack).await;
+        now.is_some() && first.is_some() && now > first
+    })
+    .await;
+    alter(&stack, tenant, "drop constraint fussy").await;
+    set_status(&stack, tenant, "active").await;
+    stack.stored(tenant, 2).await;
+    settled(&stack, tenant).await;
+    assert!(ids(&stack, tenant).await.contains(&id));
 }
 
 #[tokio::test]

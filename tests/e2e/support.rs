@@ -262,6 +262,14 @@ impl Stack {
         native.rabbitmq().start().await.unwrap();
     }
 
+    /// Starts the broker again, which was stopped, without anything that it has ever kept.
+    pub(crate) async fn start_rabbitmq_wiped(&self) {
+        let native = self.0.environment().native().unwrap();
+        native.rabbitmq().wipe().unwrap();
+        native.rabbitmq().start().await.unwrap();
+        self.0.make_vhost().await.unwrap();
+    }
+
     /// Kills the broker, as a crash would, and starts it again.
     pub(crate) async fn crash_rabbitmq(&self) {
         let native = self.0.environment().native().unwrap();

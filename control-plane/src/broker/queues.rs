@@ -264,8 +264,15 @@ fn difference(text: &str) -> String {
             Some(value) => value.to_owned(),
             None => "none".to_owned(),
         };
+        // Earlier versions of Jalur declared it so.
+        let meaning = match (argument, value(current).as_str()) {
+            ("x-delivery-limit", "-1") => {
+                " (before RabbitMQ 4 a message is lost when it is given back to such a queue)"
+            }
+            _ => "",
+        };
         Some(format!(
-            "its {argument} is {}, and is to be {}",
+            "its {argument} is {}, and is to be {}{meaning}",
             value(current),
             value(received)
         ))
@@ -297,6 +304,13 @@ mod tests {
                 "'x-queue-type' for queue 'q' in vhost 'v': received the value 'quorum' of type 'longstr' but current is none"
             )),
             "its x-queue-type is none, and is to be quorum"
+        );
+        let limit = difference(&text(
+            "'x-delivery-limit' for queue 'q' in vhost '/': received '1000000' but current is '-1'",
+        ));
+        assert!(
+            limit.starts_with("its x-delivery-limit is -1, and is to be 1000000 (before RabbitMQ 4"),
+            "{limit}"
         );
         assert_eq!(difference("anything else"), "the broker does not say in what");
     }

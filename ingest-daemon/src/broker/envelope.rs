@@ -16,6 +16,10 @@ const ID: &str = "x-jalur-id";
 const ATTEMPTS: &str = "x-jalur-attempts";
 /// When it failed first.
 const FIRST_FAILED_AT: &str = "x-jalur-first-failed-at";
+/// When it is tried again.
+const DUE_AT: &str = "x-jalur-due-at";
+/// Since when there was no queue for it, when it was to be tried again.
+const HOMELESS_SINCE: &str = "x-jalur-homeless-since";
 /// Milliseconds since 1970.
 const PUBLISHED_AT: &str = "x-jalur-published-at";
 /// Kept by the broker, and survives a restart of it.
@@ -77,7 +81,43 @@ impl Envelope {
 
     /// When it failed first.
     pub(crate) fn first_failed_at(&self) -> Option<SystemTime> {
-        humantime::parse_rfc3339(self.text(FIRST_FAILED_AT)?).ok()
+        self.time(FIRST_FAILED_AT)
+    }
+
+    /// Since when there was no queue for it, when it was to be tried again.
+    pub(super) fn homeless_since(&self) -> Option<SystemTime> {
+        self.time(HOMELESS_SINCE)
+    }
+
+    /// When what waits in a delay queue is to be tried again.
+    pub(super) fn due_at(properties: &BasicProperties) -> Option<SystemTime> {
+        time(properties.headers().as_ref()?.inner().get(DUE_AT)?)
+    }
+
+    /// The properties of a retry that comes to its tenant's queue again.
+    pub(super) fn homeward(&self) -> BasicProperties {
+        self.waiting_until(None, None)
+    }
+
+    /// The properties of a retry that waits once more.
+    pub(super) fn again(&self, due_at: SystemTime, homeless_since: Option<SystemTime>) -> BasicProperties {
+        self.waiting_until(Some(due_at), homeless_since)
+    }
+
+    fn waiting_until(
+        &self,
+        due_at: Option<SystemTime>,
+        homeless_since: Option<SystemTime>,
+    ) -> BasicProperties {
+        let headers = self.0.headers().as_ref().map(FieldTable::inner);
+        let mut headers = headers.cloned().unwrap_or_default();
+        for (name, time) in [(DUE_AT, due_at), (HOMELESS_SINCE, homeless_since)] {
+            match time {
+                Some(time) => headers.insert(name.into(), AMQPValue::LongString(rfc3339(time).into())),
+                None => headers.remove(name),
+            };
+        }
+        (*self.0).clone().with_headers(FieldTable::from(headers))
     }
 
     /// When the message was published, in milliseconds since 1970. Clients choose the integer's width themselves.
@@ -91,12 +131,12 @@ impl Envelope {
         }
     }
 
+    fn time(&self, name: &str) -> Option<SystemTime> {
+        time(self.header(name)?)
+    }
+
     fn text(&self, name: &str) -> Option<&str> {
-        match self.header(name)? {
-            AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
-            AMQPValue::ShortString(text) => Some(text.as_str()),
-            _ => None,
-        }
+        text(self.header(name)?)
     }
 
     fn header(&self, name: &str) -> Option<&AMQPValue> {
@@ -126,16 +166,21 @@ impl Envelope {
                 _ => {}
             }
         }
+        headers.remove(DUE_AT);
+        headers.remove(HOMELESS_SINCE);
         headers::fit(&mut headers);
         let mut text = |name: &str, value: String| {
             headers.insert(name.into(), AMQPValue::LongString(value.into()));
         };
         text(ID, letter.id.to_string());
         text(FIRST_FAILED_AT, rfc3339(letter.first_failed));
-        if letter.to == Destination::DeadLetters {
-            text("x-jalur-reason", letter.reason.as_str().into());
-            text("x-jalur-detail", letter.detail.clone());
-            text("x-jalur-failed-at", rfc3339(letter.failed));
+        match letter.to {
+            Destination::DeadLetters => {
+                text("x-jalur-reason", letter.reason.as_str().into());
+                text("x-jalur-detail", letter.detail.clone());
+                text("x-jalur-failed-at", rfc3339(letter.failed));
+            }
+            Destination::Delay(delay) => text(DUE_AT, rfc3339(letter.failed + delay)),
         }
         // The broker closes the channel on a user other than the connection's, and what failed is never dropped for
         // its age.
@@ -170,6 +215,18 @@ impl Envelope {
         );
         properties
     }
+}
+
+fn text(value: &AMQPValue) -> Option<&str> {
+    match value {
+        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
+        AMQPValue::ShortString(text) => Some(text.as_str()),
+        _ => None,
+    }
+}
+
+fn time(value: &AMQPValue) -> Option<SystemTime> {
+    humantime::parse_rfc3339(text(value)?).ok()
 }
 
 /// The name under which a header is kept that the broker would obey.
@@ -299,6 +356,24 @@ mod tests {
         for name in ["x-jalur-reason", "x-jalur-detail", "x-jalur-failed-at"] {
             assert!(envelope.header(name).is_none(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_retry_says_when_it_is_due_and_nothing_of_that_when_it_comes_again() {
+        let second = std::time::Duration::from_secs(1);
+        let retry = Letter {
+            to: Destination::Delay(second),
+            ..letter(BasicProperties::default())
+        };
+        let waits = Envelope::of_letter(&retry);
+        assert_eq!(Envelope::due_at(&waits), Some(UNIX_EPOCH + second));
+        let again = Envelope::from(waits).again(UNIX_EPOCH + 2 * second, Some(UNIX_EPOCH));
+        assert_eq!(Envelope::due_at(&again), Some(UNIX_EPOCH + 2 * second));
+        let again = Envelope::from(again);
+        assert_eq!(again.homeless_since(), Some(UNIX_EPOCH));
+        let home = Envelope::from(again.homeward());
+        assert_eq!((Envelope::due_at(&home.0), home.homeless_since()), (None, None));
+        assert_eq!((home.attempts(), home.id()), (1, again.id()));
     }
 
     #[test]

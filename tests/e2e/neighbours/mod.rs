@@ -9,9 +9,11 @@ mod deliveries;
 mod fleet;
 mod memory;
 mod queues;
+mod quorum_queues;
 mod stopping;
 mod tables;
 mod tables_commit;
+mod wiped;
 
 use std::time::Duration;
 

@@ -24,7 +24,7 @@ const DURABLE: QueueDeclareOptions = QueueDeclareOptions {
     nowait: false,
 };
 
-async fn delete_queue(stack: &Stack, queue: String) {
+pub(super) async fn delete_queue(stack: &Stack, queue: String) {
     let (_connection, channel) = stack.amqp().await;
     channel
         .queue_delete(queue.into(), QueueDeleteOptions::default())
@@ -45,7 +45,7 @@ async fn declare(stack: &Stack, queue: String, (options, argument): Made) {
 }
 
 /// Creates a tenant of that id, and again while the answer is to try again.
-async fn create(stack: &Stack, tenant: TenantId) -> (u16, Value) {
+pub(super) async fn create(stack: &Stack, tenant: TenantId) -> (u16, Value) {
     let new = json!({ "id": tenant.to_string(), "name": tenant.to_string() });
     let mut answer = (503, Value::Null);
     eventually("an answer", async || {
@@ -56,7 +56,7 @@ async fn create(stack: &Stack, tenant: TenantId) -> (u16, Value) {
     answer
 }
 
-async fn problem(stack: &Stack, tenant: TenantId) -> Value {
+pub(super) async fn problem(stack: &Stack, tenant: TenantId) -> Value {
     let (status, answer) = stack.get(&format!("/api/tenants/{tenant}"), &stack.admin()).await;
     assert_eq!(status, 200, "{answer}");
     answer["runtime"]["problem"].clone()
@@ -106,7 +106,7 @@ async fn publish(stack: &Stack, tenant: TenantId) -> u16 {
     status
 }
 
-async fn are_there(stack: &Stack, tenant: TenantId) {
+pub(super) async fn are_there(stack: &Stack, tenant: TenantId) {
     eventually("the queues are there", async || {
         stack.queue(&tenant.queue()).await.is_some()
             && stack.queue(&tenant.dead_letter_queue()).await.is_some()
@@ -115,7 +115,7 @@ async fn are_there(stack: &Stack, tenant: TenantId) {
 }
 
 /// Publishes until it is answered 200, and waits until that is stored.
-async fn flows(stack: &Stack, tenant: TenantId) {
+pub(super) async fn flows(stack: &Stack, tenant: TenantId) {
     let before = stack.count(tenant).await;
     eventually("a message is taken", async || publish(stack, tenant).await == 200).await;
     stack.stored(tenant, before + 1).await;

@@ -260,6 +260,11 @@ impl Stack {
         self.room.wipe_vhost().await
     }
 
+    /// Makes the test's vhost in a broker that has lost everything.
+    pub async fn make_vhost(&self) -> anyhow::Result<()> {
+        self.room.make_vhost().await
+    }
+
     /// A connection to the test's vhost.
     pub async fn amqp(&self) -> anyhow::Result<lapin::Connection> {
         let uri = common::broker::parse(&Secret::from(self.amqp_url()))?;

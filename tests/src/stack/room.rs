@@ -48,7 +48,7 @@ impl Room {
         Ok(room)
     }
 
-    async fn make_vhost(&self) -> anyhow::Result<()> {
+    pub(super) async fn make_vhost(&self) -> anyhow::Result<()> {
         let Some(management) = &self.management_url else {
             eprintln!("RabbitMQ's management does not answer: tests share the vhost of JALUR_RABBITMQ__URL");
             return Ok(());

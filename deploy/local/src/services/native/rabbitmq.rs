@@ -18,6 +18,8 @@ use crate::{
 };
 
 const USER: &str = "jalur";
+/// The folder of everything that outlasts a restart.
+const KEPT: &str = "mnesia";
 /// It starts an Erlang of its own.
 const CONTROL_MAX: Duration = Duration::from_secs(60);
 /// epmd has nothing to save.
@@ -151,7 +153,7 @@ impl Rabbitmq {
                 "RABBITMQ_ENABLED_PLUGINS_FILE",
                 self.folder.join("enabled_plugins"),
             )
-            .env("RABBITMQ_MNESIA_BASE", self.folder.join("mnesia"))
+            .env("RABBITMQ_MNESIA_BASE", self.folder.join(KEPT))
             .env("RABBITMQ_GENERATED_CONFIG_DIR", self.folder.join("generated"))
             .env("RABBITMQ_PID_FILE", self.folder.join("pid"))
             // To standard output, and so into our log.
@@ -216,6 +218,13 @@ impl Rabbitmq {
     /// Kills it, as a power cut would.
     pub async fn kill(&self) {
         self.process.kill().await;
+    }
+
+    /// Loses everything that it keeps, as with its disk; while it is stopped. It starts with its user and an empty
+    /// vhost `/`.
+    pub fn wipe(&self) -> anyhow::Result<()> {
+        ensure!(self.process.running().is_none(), "RabbitMQ runs");
+        fs::remove_dir_all(self.folder.join(KEPT)).context("what RabbitMQ keeps cannot be removed")
     }
 
     /// Runs `rabbitmqctl` on it.
