@@ -19,6 +19,16 @@ struct Foreign {
     _consumer: Consumer,
 }
 
+/// Quorum queues let in a second consumer beside an exclusive one. And where a queue of another type takes the place of
+/// one that was consumed, RabbitMQ 3.10 ends the connection of whoever consumes both on one channel.
+async fn start_on_classic_queues() -> Stack {
+    Stack::start(Options {
+        env: vec![("JALUR_RABBITMQ__QUEUE_TYPE", "classic".into())],
+        ..Options::default()
+    })
+    .await
+}
+
 async fn foreign(stack: &Stack, tenant: TenantId, exclusive: bool) -> Foreign {
     let (connection, channel) = stack.amqp().await;
     let options = BasicConsumeOptions {
@@ -64,7 +74,7 @@ async fn restarts(stack: &Stack) -> f64 {
 
 #[tokio::test]
 async fn a_queue_that_somebody_holds_exclusively_is_its_tenants_problem_alone() {
-    let stack = Stack::start(Options::default()).await;
+    let stack = start_on_classic_queues().await;
     let odd = stack.tenant("odd").await;
     let neighbours = stack.tenants(3).await;
     let account = stack.account(&neighbours, 50).await;
@@ -95,7 +105,7 @@ async fn a_queue_that_somebody_holds_exclusively_is_its_tenants_problem_alone() 
 
 #[tokio::test]
 async fn a_queue_whose_single_active_consumer_is_somebody_else_costs_nobody_their_channel() {
-    let stack = Stack::start(Options::default()).await;
+    let stack = start_on_classic_queues().await;
     let odd = stack.tenant("odd").await;
     let neighbours = stack.tenants(3).await;
     let account = stack.account(&neighbours, 50).await;
