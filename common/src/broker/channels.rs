@@ -17,7 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::{Broker, Error, Link, within};
 
 /// A routing key that no queue has: what is published with it to the default exchange is dropped.
-pub(super) const NOWHERE: &str = "jalur.nowhere";
+const NOWHERE: &str = "jalur.nowhere";
 
 /// What a pool's channels are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,15 +99,7 @@ impl Channels {
             // Only who publishes is told of an alarm, and from then on nothing more of his is read: so the first
             // thing to be published is nobody's, and it is read if what follows is answered.
             let probe = async {
-                channel
-                    .basic_publish(
-                        "".into(),
-                        NOWHERE.into(),
-                        BasicPublishOptions::default(),
-                        &[],
-                        BasicProperties::default(),
-                    )
-                    .await?;
+                publish_nowhere(&channel).await?;
                 channel.confirm_select(ConfirmSelectOptions::default()).await
             };
             tokio::select! {
@@ -142,6 +134,14 @@ impl Deref for Lease {
     fn deref(&self) -> &Channel {
         &self.open.channel
     }
+}
+
+/// Publishes nobody's message, and returns when it is sent.
+pub(super) async fn publish_nowhere(channel: &Channel) -> lapin::Result<()> {
+    let options = BasicPublishOptions::default();
+    let properties = BasicProperties::default();
+    let sent = channel.basic_publish("".into(), NOWHERE.into(), options, &[], properties);
+    sent.await.map(drop)
 }
 
 /// Held for a moment at a time, and never while anything is awaited.

@@ -10,12 +10,12 @@
 
 use std::time::Duration;
 
-use lapin::{BasicProperties, Channel, options::BasicPublishOptions};
+use lapin::Channel;
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::broker::{
     Lease, Link,
-    channels::{NOWHERE, Open},
+    channels::{Open, publish_nowhere},
 };
 
 /// How long the broker may take to have read what a call has sent.
@@ -80,15 +80,7 @@ async fn end(lease: Lease) {
         return;
     }
     let closed = async {
-        channel
-            .basic_publish(
-                "".into(),
-                NOWHERE.into(),
-                BasicPublishOptions::default(),
-                &[],
-                BasicProperties::default(),
-            )
-            .await?;
+        publish_nowhere(channel).await?;
         channel.close(200, "given up".into()).await
     };
     // An error is the channel's end, too.

@@ -113,19 +113,17 @@ impl Publisher {
             () = alarm, if until.is_some() => Err(BrokerError::Blocked),
         };
         match sent {
-            Ok(Ok(())) => {
-                call.done();
-                Ok(())
-            }
-            Ok(Err(error)) => {
+            Ok(Err(Error::Broker(error))) => {
                 // The connection may have gone for another call's sake.
-                let blocked = call.link().blocked() && matches!(error, Error::Broker(_));
+                let blocked = call.link().blocked();
                 call.give_up().await;
-                Err(if blocked {
-                    BrokerError::Blocked.into()
-                } else {
-                    error
-                })
+                Err(if blocked { BrokerError::Blocked } else { error }.into())
+            }
+            // All of it is answered, if only by a refusal. (A channel that was closed for it is no use to anybody, and is
+            // forgotten.)
+            Ok(answered) => {
+                call.done();
+                answered
             }
             Err(error) => {
                 call.give_up().await;
