@@ -266,11 +266,11 @@ impl<'a> Reader<'a> {
         Some(self.take(1)?[0])
     }
 
-    /// The one word of flags that there is. Its last bits say that another follows, and mean nothing.
+    /// The one word of flags that there is. Its last bits, of which one says that another word follows, mean nothing
+    /// to the broker, and to the client neither.
     fn flags(&mut self) -> Option<u16> {
         let flags = self.take(2)?;
-        let flags = u16::from_be_bytes([flags[0], flags[1]]);
-        (flags & 3 == 0).then_some(flags)
+        Some(u16::from_be_bytes([flags[0], flags[1]]))
     }
 
     fn short(&mut self) -> Option<&'a [u8]> {

@@ -92,8 +92,10 @@ impl Accounts {
 struct Channel {
     account: Option<Arc<Account>>,
     /// The tag of the delivery whose properties come next. Only consumers' deliveries have an account: what is asked
-    /// for one by one, or was sent by this program and returned, is its caller's to bound.
+    /// for one by one is its caller's to bound.
     delivery: Option<u64>,
+    /// What comes next is a message of this program's own, returned.
+    returned: bool,
     /// So many bytes of a body are left out yet.
     left_out: u64,
 }
@@ -217,7 +219,10 @@ impl Sieve {
                 tag_at + 9
             }
             GOT => 9,
-            RETURN => 2 + 1 + usize::from(*arguments.get(2)?),
+            RETURN => {
+                self.channel(channel).returned = true;
+                2 + 1 + usize::from(*arguments.get(2)?)
+            }
             TUNE => {
                 let offered = arguments.get(2..6)?.first_chunk()?;
                 self.frame_max = agreed(self.frame_max as u32, u32::from_be_bytes(*offered));
@@ -258,6 +263,12 @@ impl Sieve {
     fn header(&mut self, channel: u16, payload: &[u8]) -> Option<Vec<u8>> {
         let (head, came) = payload.split_at_checked(CONTENT_HEAD)?;
         let body = u64::from_be_bytes(*head[4..].first_chunk()?);
+        let state = self.channel(channel);
+        if std::mem::take(&mut state.returned) {
+            // That it came back is all that anybody asks; whoever sent it has it.
+            state.left_out = body;
+            return Some(nothing(head));
+        }
         let properties_max = self.frame_max - FRAMING - CONTENT_HEAD;
         let mut weight = properties::weigh(came).filter(|_| came.len() <= properties_max);
         let mut mended = None;
@@ -273,13 +284,17 @@ impl Sieve {
             && !account.came(tag, body, weight.unwrap_or_default(), verdict)
         {
             state.left_out = body;
-            // The same class, no body, no properties.
-            let mut nothing = head[..4].to_vec();
-            nothing.extend([0; 10]);
-            return Some(nothing);
+            return Some(nothing(head));
         }
         mended
     }
+}
+
+/// The head of an empty message of the same class: no body, no properties.
+fn nothing(head: &[u8]) -> Vec<u8> {
+    let mut nothing = head[..4].to_vec();
+    nothing.extend([0; 10]);
+    nothing
 }
 
 fn frame_of(kind: u8, channel: u16, payload: &[u8]) -> Vec<u8> {

@@ -265,6 +265,33 @@ fn a_routing_key_that_is_no_text_is_left_out() {
 }
 
 #[test]
+fn what_was_sent_from_here_and_is_returned_comes_without_its_body() {
+    let returned = [
+        &[0, 60, 0, 50][..],
+        &[1, 56],
+        &text(b"NO_ROUTE"),
+        &text(b""),
+        &text(b"q"),
+    ]
+    .concat();
+    let come_back = [
+        frame(1, 1, &returned),
+        content(1, 3_000, &fine()),
+        frame(3, 1, &[b'x'; 2_000]),
+        frame(3, 1, &[b'x'; 1_000]),
+    ];
+    let came = [come_back.concat(), message(1, 1, &fine(), b"another")].concat();
+    let (read, accounts) = through(&came, &[700], Meter::new(1 << 20), 0);
+    let read = frames(&read);
+    let Some(AMQPFrame::Header(1, header)) = read.get(1) else {
+        panic!("{read:?}");
+    };
+    assert_eq!(header.body_size, 0);
+    assert_eq!(body_of(&read, 1), b"another");
+    assert_eq!(accounts.of(1).claim(1, 7).verdict, None);
+}
+
+#[test]
 fn a_channels_end_gives_back_what_nobody_claimed() {
     let meter = Meter::new(1 << 20);
     let came = message(1, 1, &fine(), b"{}");
