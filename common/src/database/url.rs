@@ -7,10 +7,8 @@ use url::Url;
 
 use crate::config::Error;
 
-/// The parameters that are used. Of others, libpq's for instance, only the name is said.
-const KNOWN: &[&str] = &[
-    "sslmode",
-    "ssl-mode",
+/// The parameters that name a file, or hold what would be in it.
+const FILES: [&str; 7] = [
     "sslrootcert",
     "ssl-root-cert",
     "ssl-ca",
@@ -18,6 +16,11 @@ const KNOWN: &[&str] = &[
     "ssl-cert",
     "sslkey",
     "ssl-key",
+];
+/// The others that are used. Of any more, libpq's for instance, only the name is said.
+const PLAIN: [&str; 11] = [
+    "sslmode",
+    "ssl-mode",
     "statement-cache-capacity",
     "host",
     "hostaddr",
@@ -27,16 +30,6 @@ const KNOWN: &[&str] = &[
     "password",
     "application_name",
     "options",
-];
-/// Those that name a file, or hold what would be in it.
-const FILES: &[&str] = &[
-    "sslrootcert",
-    "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
 ];
 const PEM: &str = "-----BEGIN";
 
@@ -51,7 +44,8 @@ pub(super) fn checked(text: &str) -> Result<Url, Error> {
             "is no URL ({problem}); a user or password with / ? # @ : or % in it is to be percent-encoded"
         ))
     })?;
-    let is_known = |name: &str| KNOWN.contains(&name) || name.starts_with("options[");
+    let is_known =
+        |name: &str| FILES.contains(&name) || PLAIN.contains(&name) || name.starts_with("options[");
     let (known, others): (Vec<_>, Vec<_>) = url
         .query_pairs()
         .into_owned()
