@@ -8,6 +8,7 @@ mod delays;
 mod envelope;
 mod publisher;
 mod returns;
+mod registration;
 mod wire;
 
 pub(crate) use common::broker::publisher::Error as PublishError;

@@ -1,9 +1,7 @@
 //! One shard's channel, for as long as it lasts: its consumers, and what they deliver.
 //!
-//! Only consume, cancel, qos, ack and nack happen on the channel. Whether a queue exists is asked on another one just
-//! before it is consumed: consuming a queue that is not there would close the channel, and its neighbours with it. So
-//! would consuming one that somebody holds exclusively: where others consume already, it is tried on a channel of its
-//! own first. Where the channel closes over a consumer all the same, its tenant is named and tried so from then on.
+//! Only consume, cancel, qos, ack and nack happen on the channel; a consumer is registered as [`registration`] does it.
+//! Where the channel closes over one all the same, its tenant is named and tried apart from then on.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -18,28 +16,24 @@ use common::{
 };
 use futures::{
     FutureExt as _, Stream, StreamExt as _,
-    future::{self, BoxFuture},
+    future::BoxFuture,
     stream::{self, FuturesUnordered, SelectAll},
 };
 use lapin::{
-    Channel, Consumer, Queue,
-    options::{
-        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
-        QueueDeclareOptions,
-    },
-    types::{AMQPValue, FieldTable},
+    Channel, Consumer,
+    options::{BasicAckOptions, BasicCancelOptions, BasicNackOptions},
 };
 use tracing::warn;
 
+use super::registration::{self, Wanted, probed, refusal};
 use crate::{delivery::Delivery, settle::Ack};
 
 /// The most deliveries handed over together. More would keep the shard from its other work for too long.
 const CHUNK_MAX: usize = 512;
-/// A consumer's priority, and that of one on trial: it gets nothing while another takes it.
-const NORMAL: i32 = 0;
-const TRIAL: i32 = -1_000;
 /// How many consumers are registered at once. Each takes three round trips, so a few hide each other's.
 const SUBSCRIBING_MAX: usize = 8;
+/// How many channels are kept to look for queues on. When the broker is slow many are at it for a moment.
+const PROBES_MAX: usize = 2 * SUBSCRIBING_MAX;
 
 /// What happens on the channel.
 #[derive(Debug)]
@@ -81,14 +75,6 @@ pub(crate) struct Wire {
     registering: BTreeSet<TenantId>,
     /// Channels that queues are looked for on. A missing queue closes one.
     probes: Vec<Channel>,
-}
-
-/// A consumer that is wanted.
-struct Wanted {
-    tenant: TenantId,
-    prefetch: u16,
-    /// Try it on a channel of its own first, whatever the queue says.
-    wary: bool,
 }
 
 enum Answer {
@@ -222,11 +208,13 @@ impl Wire {
             Answer::Cancelled(Ok(())) => None,
             Answer::Cancelled(Err(error)) => Some(Event::Lost(Loss::nobodys(&error.to_string()))),
             Answer::Waiting(tenant, answer) => answer.map(|(probe, waiting)| {
-                self.probes.push(probe);
+                self.keep(probe);
                 Event::Waiting(tenant, waiting)
             }),
             Answer::Consumer(tenant, consumer, probe) => {
-                self.probes.extend(probe);
+                if let Some(probe) = probe {
+                    self.keep(probe);
+                }
                 let registering = self.registering.clone();
                 self.registering.remove(&tenant);
                 Some(match consumer {
@@ -246,6 +234,13 @@ impl Wire {
         event
     }
 
+    /// Keeps a channel for the next look. One too many is closed by its drop.
+    fn keep(&mut self, probe: Channel) {
+        if self.probes.len() < PROBES_MAX {
+            self.probes.push(probe);
+        }
+    }
+
     fn start_subscriptions(&mut self) {
         while self.requests.len() < SUBSCRIBING_MAX
             && let Some(wanted) = self.waiting.pop_front()
@@ -257,9 +252,9 @@ impl Wire {
             let tag = format!("{}.{tenant}.{:08x}", self.name, rand::random::<u32>());
             self.requests.push(
                 async move {
-                    match safe(&link, probe, &wanted).await {
+                    match registration::is_safe(&link, probe, &wanted).await {
                         Ok(probe) => {
-                            let consumer = consume(&channel, tenant, &tag, wanted.prefetch, NORMAL).await;
+                            let consumer = registration::register(&channel, &wanted, &tag).await;
                             Answer::Consumer(tenant, consumer.map_err(Failure::Channel), Some(probe))
                         }
                         Err(error) => Answer::Consumer(tenant, Err(Failure::Queue(error)), None),
@@ -306,78 +301,6 @@ impl Loss {
         };
         Self { why, blamed }
     }
-}
-
-/// What a refused consumer is told an operator.
-fn refusal(tenant: TenantId, error: &Error) -> String {
-    let queue = tenant.queue();
-    match error.reply_code() {
-        Some(404) => {
-            format!("the queue {queue} does not exist; it is declared again as long as its tenant lives")
-        }
-        Some(403) => format!(
-            "the broker does not let the queue {queue} be consumed: another consumer holds it exclusively, or this \
-             user may not read it ({error})"
-        ),
-        Some(405) => format!(
-            "the queue {queue} belongs to another connection exclusively: close that, and delete the queue"
-        ),
-        _ => format!("the queue {queue} cannot be consumed: {error}"),
-    }
-}
-
-/// Makes sure, as far as that can be known beforehand, that consuming a queue does not close the channel. Answers the
-/// probe's channel.
-async fn safe(link: &Link, probe: Option<Channel>, wanted: &Wanted) -> Result<Channel, Error> {
-    let (probe, queue) = probed(link, probe, wanted.tenant).await?;
-    if wanted.wary || queue.consumer_count() > 0 {
-        let trial = link.channel().await?;
-        consume(&trial, wanted.tenant, "", 1, TRIAL).await?;
-        // What it may have got goes back to the queue.
-        let _ = within(trial.close(200, "done".into())).await;
-    }
-    Ok(probe)
-}
-
-/// Answers the probe's channel, and the tenant's queue if it is there.
-async fn probed(link: &Link, probe: Option<Channel>, tenant: TenantId) -> Result<(Channel, Queue), Error> {
-    let probe = match probe {
-        Some(probe) => probe,
-        None => link.channel().await?,
-    };
-    // Passive: only the control plane declares queues; declaring one here could bring a deleted one back.
-    let options = QueueDeclareOptions {
-        passive: true,
-        ..QueueDeclareOptions::default()
-    };
-    let queue = within(probe.queue_declare(tenant.queue().into(), options, FieldTable::default())).await?;
-    Ok((probe, queue))
-}
-
-async fn consume(
-    channel: &Channel,
-    tenant: TenantId,
-    tag: &str,
-    prefetch: u16,
-    priority: i32,
-) -> Result<Consumer, Error> {
-    // Per consumer: `global` would bound the channel, which all its tenants share. It holds for the consumers that
-    // are registered after it, so the two requests must follow each other on the channel: `join` polls them in this
-    // order and at once, and they are queued when first polled.
-    let qos = channel.basic_qos(prefetch, BasicQosOptions { global: false });
-    let options = BasicConsumeOptions {
-        no_ack: false,    // acknowledged after the commit
-        exclusive: false, // a tenant may be spread over daemons, and overlaps while it moves
-        no_local: false,  // RabbitMQ does not know it
-        nowait: false,    // the lane runs once the broker says so
-    };
-    let mut arguments = FieldTable::default();
-    if priority != NORMAL {
-        arguments.insert("x-priority".into(), AMQPValue::LongInt(priority));
-    }
-    let consumer = channel.basic_consume(tenant.queue().into(), tag.into(), options, arguments);
-    let (qos, consumer) = within(async { Ok(future::join(qos, consumer).await) }).await?;
-    qos.and(consumer).map_err(Error::from)
 }
 
 /// A consumer's deliveries, those that are there together, and then its end. Each is made small at once: what the

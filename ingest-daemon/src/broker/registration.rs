@@ -1,0 +1,111 @@
+//! How a consumer is registered without closing the channel that lanes share.
+//!
+//! Consuming a queue that is not there would close it, so whether it exists is asked on another channel just before. So
+//! would consuming one that somebody holds exclusively: where others consume already, it is tried on a channel of its own
+//! first.
+
+use common::{
+    broker::{Error, Link, within},
+    id::TenantId,
+};
+use futures::future;
+use lapin::{
+    Channel, Consumer, Queue,
+    options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+/// A consumer's priority, and that of one on trial: it gets nothing while another takes it.
+const NORMAL: i32 = 0;
+const TRIAL: i32 = -1_000;
+
+/// A consumer that is wanted.
+pub(super) struct Wanted {
+    /// Of whose queue.
+    pub(super) tenant: TenantId,
+    /// How many messages it may hold.
+    pub(super) prefetch: u16,
+    /// Try it on a channel of its own first, whatever the queue says.
+    pub(super) wary: bool,
+}
+
+/// Makes sure, as far as that can be known beforehand, that consuming a queue does not close the channel. Answers the
+/// probe's channel.
+pub(super) async fn is_safe(link: &Link, probe: Option<Channel>, wanted: &Wanted) -> Result<Channel, Error> {
+    let (probe, queue) = probed(link, probe, wanted.tenant).await?;
+    if wanted.wary || queue.consumer_count() > 0 {
+        let trial = link.channel().await?;
+        consume(&trial, wanted.tenant, "", 1, TRIAL).await?;
+        // What it may have got goes back to the queue.
+        let _ = within(trial.close(200, "done".into())).await;
+    }
+    Ok(probe)
+}
+
+/// Answers the probe's channel, and the tenant's queue if it is there.
+pub(super) async fn probed(
+    link: &Link,
+    probe: Option<Channel>,
+    tenant: TenantId,
+) -> Result<(Channel, Queue), Error> {
+    let probe = match probe {
+        Some(probe) => probe,
+        None => link.channel().await?,
+    };
+    // Passive: only the control plane declares queues; declaring one here could bring a deleted one back.
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..QueueDeclareOptions::default()
+    };
+    let queue = within(probe.queue_declare(tenant.queue().into(), options, FieldTable::default())).await?;
+    Ok((probe, queue))
+}
+
+/// Registers the consumer that is wanted.
+pub(super) async fn register(channel: &Channel, wanted: &Wanted, tag: &str) -> Result<Consumer, Error> {
+    consume(channel, wanted.tenant, tag, wanted.prefetch, NORMAL).await
+}
+
+async fn consume(
+    channel: &Channel,
+    tenant: TenantId,
+    tag: &str,
+    prefetch: u16,
+    priority: i32,
+) -> Result<Consumer, Error> {
+    // Per consumer: `global` would bound the channel, which all its tenants share. It holds for the consumers that
+    // are registered after it, so the two requests must follow each other on the channel: `join` polls them in this
+    // order and at once, and they are queued when first polled.
+    let qos = channel.basic_qos(prefetch, BasicQosOptions { global: false });
+    let options = BasicConsumeOptions {
+        no_ack: false,    // acknowledged after the commit
+        exclusive: false, // a tenant may be spread over daemons, and overlaps while it moves
+        no_local: false,  // RabbitMQ does not know it
+        nowait: false,    // the lane runs once the broker says so
+    };
+    let mut arguments = FieldTable::default();
+    if priority != NORMAL {
+        arguments.insert("x-priority".into(), AMQPValue::LongInt(priority));
+    }
+    let consumer = channel.basic_consume(tenant.queue().into(), tag.into(), options, arguments);
+    let (qos, consumer) = within(async { Ok(future::join(qos, consumer).await) }).await?;
+    qos.and(consumer).map_err(Error::from)
+}
+
+/// What a refused consumer is told an operator.
+pub(super) fn refusal(tenant: TenantId, error: &Error) -> String {
+    let queue = tenant.queue();
+    match error.reply_code() {
+        Some(404) => {
+            format!("the queue {queue} does not exist; it is declared again as long as its tenant lives")
+        }
+        Some(403) => format!(
+            "the broker does not let the queue {queue} be consumed: another consumer holds it exclusively, or this \
+             user may not read it ({error})"
+        ),
+        Some(405) => format!(
+            "the queue {queue} belongs to another connection exclusively: close that, and delete the queue"
+        ),
+        _ => format!("the queue {queue} cannot be consumed: {error}"),
+    }
+}
