@@ -172,8 +172,8 @@ impl Committer {
                     pass.answer(piece, answer);
                 }
                 Step::Probe => {
-                    let well = self.store.run(Job::Probe, terms.probe).await;
-                    pass.probed(well.map(drop).map_err(Failure::detail));
+                    let well = self.store.probe(terms.probe).await;
+                    pass.probed(well.map_err(Failure::detail));
                 }
             }
         }

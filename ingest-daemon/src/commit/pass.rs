@@ -1,7 +1,8 @@
 //! How a commit that fails is taken apart. Pure.
 //!
 //! A pass begins with the whole commit as one piece. When that fails PostgreSQL is asked whether it is well, and
-//! `messages` as a whole with it, for if they are not, nobody is to blame. Otherwise the search begins. Among several tenants it is for tenants alone: a piece that
+//! `messages` as a whole with it, for if they are not, nobody is to blame; and neither is anybody if they are and it was
+//! the session that was not. Otherwise the search begins. Among several tenants it is for tenants alone: a piece that
 //! fails is split by tenant, and whoever fails alone is left out, to be tried in a commit of its own. There the search
 //! is for rows, and halves what fails on a row's account until the row is alone.
 
@@ -63,6 +64,15 @@ pub(super) enum Answer {
     Failed(Blame, String),
     /// There is no connection to be had.
     Unreachable(String),
+}
+
+/// Who says that PostgreSQL is well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Witness {
+    /// The session that what failed was tried on.
+    Same,
+    /// Another one, where that was not.
+    Another,
 }
 
 /// What a pass found.
@@ -184,7 +194,7 @@ impl Pass {
     }
 
     /// Whether PostgreSQL is well, or else what it said.
-    pub(super) fn probed(&mut self, well: Result<(), String>) {
+    pub(super) fn probed(&mut self, well: Result<Witness, String>) {
         self.probed = true;
         let Some((piece, blame, detail)) = self.pending.take() else {
             return;
@@ -200,9 +210,12 @@ impl Pass {
                 }
                 self.give_up(why);
             }
-            // Another session was well, so this one will be. Nobody is asked twice.
-            Ok(()) if blame == Blame::Session => self.work.push(piece),
-            Ok(()) => self.take_apart(piece, blame, detail),
+            // Another session is well, and has taken that one's place. Nobody is asked twice.
+            Ok(witness) if witness == Witness::Another || blame == Blame::Session => {
+                self.slow = false;
+                self.work.push(piece);
+            }
+            Ok(_) => self.take_apart(piece, blame, detail),
         }
     }
 

@@ -1,6 +1,9 @@
 //! A committer's way to PostgreSQL: one session, replaced when it is broken or old.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use common::{config, database::Connect, id::TenantId};
 use tokio::time::timeout;
@@ -8,6 +11,7 @@ use tokio::time::timeout;
 use super::{
     blame::Blame,
     failure::{Failure, brief},
+    pass::Witness,
     patience::Patience,
     session::{Backend, Session},
 };
@@ -20,10 +24,12 @@ const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
 
 /// Planned once for a connection, since planning takes longer than storing a few rows. What a plan made for any commit
 /// could do badly is ruled out: rows find their tenant by its number in an array, not by a join whose kind would be
-/// chosen for an unknown size; and counters are found by their key, however few there were at the time.
-const PLANNING: [(&str, &str); 2] = [
+/// chosen for an unknown size; and counters are found by their key, however few there were at the time. And what a
+/// trigger has to say beside errors nobody reads: it would be lines of the log, of any length.
+const SETTINGS: [(&str, &str); 3] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
+    ("client_min_messages", "error"),
 ];
 
 /// One tenant's part of what is stored together.
@@ -58,7 +64,7 @@ impl Store {
     pub(super) fn new(config: &config::Database) -> Result<Self, config::Error> {
         Ok(Self {
             // What is slow or fails is said once, by the lanes that it concerns.
-            connect: PLANNING.iter().fold(
+            connect: SETTINGS.iter().fold(
                 Connect::new(config, "jalur-ingest-daemon")?.quiet(),
                 |connect, (name, value)| connect.set(name, value),
             ),
@@ -95,9 +101,16 @@ impl Store {
             Some(session) => session,
             None => self.open().await.map_err(Failure::Unreachable)?,
         };
+        let begun = Instant::now();
         match timeout(patience.answer, session.run(job, patience)).await {
             Ok(result) => {
-                let result = result.map_err(Failure::from);
+                let result = result.map_err(Failure::from).map_err(|failure| match failure {
+                    // Cancelled by somebody, or the session has another timeout than it was told.
+                    Failure::Refused(Blame::Slow, detail) if begun.elapsed() < patience.statement / 2 => {
+                        Failure::Refused(Blame::Session, detail)
+                    }
+                    failure => failure,
+                });
                 if !matches!(result, Err(Failure::Refused(Blame::Session, _))) {
                     self.session = Some(session);
                 }
@@ -107,6 +120,22 @@ impl Store {
                 self.abandoned = Some(session.backend());
                 let detail = format!("PostgreSQL did not answer within {:?}", patience.answer);
                 Err(Failure::Refused(Blame::Slow, detail))
+            }
+        }
+    }
+
+    /// Asks whether PostgreSQL is well. A session that says it is not may be all that is wrong, since a trigger can set
+    /// what it likes for the rest of one: it is given up, and another one is asked.
+    pub(super) async fn probe(&mut self, patience: Patience) -> Result<Witness, Failure> {
+        match self.run(Job::Probe, patience).await {
+            Ok(_) => Ok(Witness::Same),
+            Err(Failure::Refused(blame, _)) if blame != Blame::Slow && self.session.is_some() => {
+                self.close().await;
+                self.run(Job::Probe, patience).await.map(|_| Witness::Another)
+            }
+            Err(failure) => {
+                self.close().await;
+                Err(failure)
             }
         }
     }

@@ -151,6 +151,22 @@ async fn counters_that_are_behind_their_tables_or_missing_are_mended() {
     for (reader, tenant) in readers.into_iter().zip([behind, missing]) {
         let wanted: BTreeSet<_> = before[tenant].union(&after[tenant]).copied().collect();
         reader.expect(&wanted).await.unwrap();
+#[tokio::test]
+async fn a_trigger_that_sets_what_others_are_stored_with_or_shouts_harms_nobody_else() {
+    let stack = start().await;
+    let hostile = tenant_with_trigger(&stack, false).await;
+    let bodies = [
+        "perform set_config('search_path', '', false);",
+        "perform set_config('role', 'pg_monitor', false);",
+        "perform set_config('statement_timeout', '1', false);",
+        "raise warning '%', repeat('no ', 70000);",
+    ];
+    beside_neighbours(&stack, hostile, &bodies).await;
+    let log = stack.daemon().log_tail(10_000);
+    assert!(log.lines().all(|line| line.len() < 3_000), "a line too long");
+    assert!(!log.contains("cannot store"), "everything was held");
+}
+
         assert_eq!(stack.count(*tenant).await, wanted.len() as u64);
         assert_eq!(stack.queue(&tenant.dead_letter_queue()).await, Some((0, 0)));
     }

@@ -93,7 +93,7 @@ impl<R: Fn(usize, usize) -> bool, T: Fn(usize) -> Option<Trouble>> Paper<R, T> {
                     self.elapsed += COMMIT;
                     pass.probed(match self.ill || self.down {
                         true => Err("ill".into()),
-                        false => Ok(()),
+                        false => Ok(Witness::Same),
                     });
                 }
             }
@@ -225,23 +225,30 @@ fn when_not_one_of_several_can_be_stored_it_is_no_tenants_fault() {
 }
 
 #[test]
-fn a_session_that_ended_is_replaced_and_nobody_is_to_blame() {
-    let mut pass = Pass::new(&[1, 1], usize::MAX, 0, BUDGET);
-    let Some(Step::Try(piece, true)) = pass.next(Duration::ZERO) else {
-        panic!("the whole comes first")
-    };
-    pass.answer(piece, Answer::Failed(Blame::Session, "no such statement".into()));
-    assert_eq!(pass.next(Duration::ZERO), Some(Step::Probe));
-    pass.probed(Ok(()));
-    let Some(Step::Try(piece, false)) = pass.next(Duration::ZERO) else {
-        panic!("it is tried again")
-    };
-    assert_eq!(piece.len(), 2);
-    pass.answer(piece, Answer::Committed(vec![Some(1), Some(0)]));
-    assert_eq!(pass.next(Duration::ZERO), None);
-    let verdict = pass.finish();
-    assert!(verdict.fates.iter().all(stored) && verdict.fates[1].duplicates == 1);
-    assert!(verdict.outage.is_none() && !verdict.clean);
+fn a_session_that_ended_or_is_another_than_it_was_is_replaced_and_nobody_is_to_blame() {
+    for (blame, witness) in [
+        (Blame::Session, Witness::Same),
+        (Blame::Tenant, Witness::Another),
+        (Blame::Row, Witness::Another),
+        (Blame::Slow, Witness::Another),
+    ] {
+        let mut pass = Pass::new(&[1, 1], usize::MAX, 0, BUDGET);
+        let Some(Step::Try(piece, true)) = pass.next(Duration::ZERO) else {
+            panic!("the whole comes first")
+        };
+        pass.answer(piece, Answer::Failed(blame, "no such statement".into()));
+        assert_eq!(pass.next(Duration::ZERO), Some(Step::Probe));
+        pass.probed(Ok(witness));
+        let Some(Step::Try(piece, false)) = pass.next(Duration::ZERO) else {
+            panic!("it is tried again")
+        };
+        assert_eq!(piece.len(), 2);
+        pass.answer(piece, Answer::Committed(vec![Some(1), Some(0)]));
+        assert_eq!(pass.next(Duration::ZERO), None);
+        let verdict = pass.finish();
+        assert!(verdict.fates.iter().all(stored) && verdict.fates[1].duplicates == 1);
+        assert!(verdict.outage.is_none() && !verdict.clean && !verdict.too_slow);
+    }
 }
 
 #[test]
@@ -273,7 +280,7 @@ fn what_was_too_slow_together_and_is_stored_in_parts_is_nobodys_fault() {
                 let new = vec![Some(1); piece.len()];
                 pass.answer(piece, Answer::Committed(new));
             }
-            Step::Probe => pass.probed(Ok(())),
+            Step::Probe => pass.probed(Ok(Witness::Same)),
         }
     }
     let verdict = pass.finish();
