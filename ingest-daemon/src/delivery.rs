@@ -83,7 +83,6 @@ pub(crate) struct Letter {
     /// When it failed last.
     pub(crate) failed: SystemTime,
     /// Its share of the memory.
-    #[allow(dead_code, reason = "it is given back when the letter is dropped")]
     pub(crate) held: Held,
 }
 
@@ -128,6 +127,12 @@ impl From<&payload::Error> for Reason {
 }
 
 impl Delivery {
+    /// How much it takes, beside what every delivery does: headers can be heavier than any body.
+    pub(crate) fn bytes(&self) -> usize {
+        let held = usize::try_from(self.held.bytes()).unwrap_or(usize::MAX);
+        self.body.len().max(held)
+    }
+
     /// Reads the delivery, which came at `now`. A body that can never be stored makes a dead letter of it; the box
     /// keeps the good case small.
     pub(crate) fn decode(

@@ -47,13 +47,13 @@ impl Buffer {
         self.traffic
     }
 
-    /// A delivery came, with a body of so many bytes.
+    /// A delivery came, which takes so many bytes.
     pub(crate) fn came(&mut self, bytes: usize, now: Instant) {
         self.count_in(now);
         self.traffic.came(bytes);
     }
 
-    /// A delivery came without its body, which has so many bytes: there was no room for it.
+    /// A delivery came without its body, since there was no room for so many bytes.
     pub(crate) fn came_bodiless(&mut self, tag: u64, bytes: u64, now: Instant) {
         self.count_in(now);
         self.traffic.too_large(bytes);

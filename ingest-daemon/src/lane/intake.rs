@@ -35,7 +35,7 @@ impl Lane {
                 self.buffer.came_bodiless(delivery.tag, bytes, now.instant);
                 continue;
             }
-            self.buffer.came(delivery.body.len(), now.instant);
+            self.buffer.came(delivery.bytes(), now.instant);
             match delivery.decode(tenant, message_bytes_max, now.time) {
                 Ok(message) => self.buffer.push(message),
                 Err(letter) => self.outbox.push(letter),

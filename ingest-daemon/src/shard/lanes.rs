@@ -269,7 +269,7 @@ impl Lanes {
         for delivery in &deliveries {
             self.acks.came(delivery.tag);
             if !matches!(delivery.verdict, Some(Verdict::Deferred { .. })) {
-                self.traffic.came(delivery.body.len());
+                self.traffic.came(delivery.bytes());
             }
         }
         match lane.take_in(tenant, deliveries, self.terms.message_bytes_max, now) {
@@ -404,7 +404,7 @@ impl Lanes {
                 self.actions.extend(self.acks.advance());
             }
             Err(error) => {
-                let why = error.to_string();
+                let (why, beyond) = (error.to_string(), letter.held.is_beyond());
                 if lane.outbox.failed(letter, &why, now) {
                     warn!(%tenant, why, "what failed cannot be published; holding it");
                 }
@@ -417,6 +417,11 @@ impl Lanes {
     /// Gives a lane an event and does what follows from it.
     fn on(&mut self, tenant: TenantId, event: Event, now: Now) {
         let count = self.lanes.len();
+                if beyond {
+                    // Others wait for its room.
+                    let until = lane.outbox.trouble().until().unwrap_or(now.instant);
+                    self.on(tenant, Event::Park { until }, now);
+                }
         let Some(lane) = self.lanes.get_mut(&tenant) else {
             return;
         };

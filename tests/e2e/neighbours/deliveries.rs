@@ -8,7 +8,7 @@ use lapin::{
     options::QueueDeclareOptions,
     types::{AMQPValue, FieldTable},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::{
     RawPublisher,
     load::Publisher,
@@ -209,6 +209,40 @@ async fn headers_that_the_broker_acts_on_or_has_no_room_for_cost_no_message_its_
     assert!(detail.len() <= 1_010 && detail.contains('ä'), "{detail}");
     let log = stack.daemon().log_tail(1_000);
     assert!(log.lines().all(|line| line.len() < 3_000), "a line too long");
+}
+
+#[tokio::test]
+async fn heavy_headers_count_as_bodies_do() {
+    let stack = Stack::start(Options::default()).await;
+    let heavy = stack.tenant("heavy").await;
+    let neighbours = stack.tenants(3).await;
+    let path = format!("/api/tenants/{heavy}");
+    let set = async |status: &str| {
+        let (code, answer) = stack
+            .patch(&path, &stack.admin(), &json!({ "status": status }))
+            .await;
+        assert_eq!(code, 200, "{answer}");
+    };
+    set("paused").await;
+    let account = stack.account(&neighbours, 20).await;
+    let mut publisher = RawPublisher::connect(stack.amqp_url()).await.unwrap();
+    // Twice what the daemon may hold, of bodies that weigh nothing.
+    let headers = [entry(b"heavy", &[b'x'; 120_000])];
+    for number in 0..1_000_u64 {
+        let properties = properties(&headers, format!("m-{number}").as_bytes());
+        publisher
+            .publish(&heavy.queue(), &properties, b"{}")
+            .await
+            .unwrap();
+    }
+    set("active").await;
+    stack.stored(heavy, 1_000).await;
+    account.finish().await.unwrap().assert_undisturbed(UNNOTICED);
+    let log = stack.control_plane().log_tail(100_000);
+    assert!(
+        !log.contains("until there is room"),
+        "more was asked for than fits"
+    );
 }
 
 /// So many messages of 60 MiB, over so many tenants, which have long been there when they are consumed.

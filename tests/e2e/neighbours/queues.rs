@@ -8,6 +8,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use serde_json::{Value, json};
+use tests::{RawPublisher, raw::properties};
 use uuid::Uuid;
 
 use super::UNNOTICED;
@@ -339,6 +340,46 @@ async fn tenants_that_come_and_go_all_at_once_are_all_made_and_all_gone() {
         let left = "select count(*) from pg_inherits where inhparent = 'messages'::regclass";
         let left = sqlx::query_scalar::<_, i64>(left);
         left.fetch_one(stack.pool()).await.unwrap() == 2
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_large_letter_that_nobody_takes_keeps_no_room_from_others() {
+    let stack = Stack::start(Options::default()).await;
+    let (full, other) = (TenantId(Uuid::now_v7()), stack.tenant("other").await);
+    let mut refuses = FieldTable::default();
+    refuses.insert("x-max-length".into(), AMQPValue::LongInt(0));
+    refuses.insert(
+        "x-overflow".into(),
+        AMQPValue::LongString("reject-publish".into()),
+    );
+    let (_connection, channel) = stack.amqp().await;
+    channel
+        .queue_declare(full.dead_letter_queue().into(), DURABLE, refuses)
+        .await
+        .unwrap();
+    create(&stack, full).await;
+    let mut publisher = RawPublisher::connect(stack.amqp_url()).await.unwrap();
+    let body = vec![b'x'; 60 << 20];
+    let mut send = async |tenant: TenantId| {
+        let properties = properties(&[], b"m-1");
+        publisher
+            .publish(&tenant.queue(), &properties, &body)
+            .await
+            .unwrap();
+    };
+    send(full).await;
+    eventually("its letter is refused", async || {
+        stack
+            .daemon()
+            .log_tail(1_000)
+            .contains("what failed cannot be published")
+    })
+    .await;
+    send(other).await;
+    eventually("the other's is taken", async || {
+        stack.queue(&other.dead_letter_queue()).await == Some((1, 0))
     })
     .await;
 }

@@ -96,6 +96,21 @@ pub struct Held {
     share: Share,
 }
 
+impl Held {
+    /// How much it takes beside what every delivery does: its body, and properties where they are heavy.
+    pub fn bytes(&self) -> u64 {
+        match self.share {
+            Share::Within(bytes) => bytes.saturating_sub(OVERHEAD),
+            Share::Free | Share::Beyond => 0,
+        }
+    }
+
+    /// Whether it is the one beyond the limit, for which others of its size wait.
+    pub fn is_beyond(&self) -> bool {
+        matches!(self.share, Share::Beyond)
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
         self.meter.release(self.share);
@@ -143,12 +158,13 @@ impl Account {
     pub(super) fn came(&self, tag: u64, body: u64, properties: u64, verdict: Option<Verdict>) -> bool {
         let light = properties <= OVERHEAD;
         let plain = body.saturating_add(OVERHEAD);
-        let share = self.meter.admit(match light {
+        let room = match light {
             true => plain,
             false => plain.saturating_add(properties),
-        });
-        let Some(share) = share else {
-            let verdict = Some(Verdict::Deferred { bytes: body });
+        };
+        let Some(share) = self.meter.admit(room) else {
+            let bytes = room.saturating_sub(OVERHEAD);
+            let verdict = Some(Verdict::Deferred { bytes });
             let share = Share::Free;
             self.note(tag, Note { share, verdict });
             return false;
@@ -259,6 +275,7 @@ mod tests {
         let large = 60 << 20;
         assert!(comes(&account, 1, large));
         let first = account.claim(1, large);
+        assert!(first.held.is_beyond());
         assert!(!comes(&account, 2, large));
         let deferred = account.claim(2, 0);
         assert_eq!(deferred.verdict, Some(Verdict::Deferred { bytes: large as u64 }));
@@ -300,8 +317,15 @@ mod tests {
         assert!(account.came(1, 10, 4 << 20, None));
         let claim = account.claim(1, 10);
         assert!(meter.held() > 4 << 20);
+        assert_eq!(claim.held.bytes(), 10 + (4 << 20));
         drop(claim);
         assert_eq!(meter.held(), 0);
+        // One beyond the limit, and then there is no room.
+        assert!(account.came(2, 10, 60 << 20, None) && !account.came(3, 10, 60 << 20, None));
+        let deferred = Some(Verdict::Deferred {
+            bytes: 10 + (60 << 20),
+        });
+        assert_eq!(account.claim(3, 0).verdict, deferred);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub enum Verdict {
     Unreadable(String),
     /// There was no room for it. Neither body nor properties came: it is to be given back.
     Deferred {
-        /// How large its body is.
+        /// How large it is: its body, and properties where they are heavy.
         bytes: u64,
     },
 }
