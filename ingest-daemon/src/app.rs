@@ -33,6 +33,7 @@ use crate::{
     flow::{Budget, Limits},
     lane::Board,
     metrics::Instruments,
+    quarantine::Pace,
     retry::Policy,
     shard::{self, Committers, Shard},
     tenant_manager::TenantManager,
@@ -107,9 +108,12 @@ impl App {
                 board: Arc::clone(&board),
                 instruments: instruments.clone(),
             };
+            let suspects =
+                |pace| Committer::suspects(&config.database, instruments.clone(), Arc::clone(&gate), pace);
             let committers = Committers {
                 shared: Committer::shared(&config.database, instruments.clone())?.spawn(),
-                apart: Committer::suspects(&config.database, instruments.clone(), Arc::clone(&gate))?.spawn(),
+                quick: suspects(Pace::Quick)?.spawn(),
+                slow: suspects(Pace::Slow)?.spawn(),
             };
             shards.push(Shard::new(options, committers, commands));
             handles.push(handle);
@@ -154,7 +158,7 @@ impl App {
         }
         let mut returns = tokio::spawn(self.returns.run(leave.clone()));
         let mut client = tokio::spawn(self.client.run(stop.clone(), leave.clone()));
-        let admin = tokio::spawn(admin::serve(
+        let mut admin = tokio::spawn(admin::serve(
             self.admin,
             self.readiness,
             self.metrics,
@@ -167,7 +171,9 @@ impl App {
             () = stop.cancelled() => {}
             Some(ended) = lanes.join_next() => return ended.context("a shard failed"),
             ended = &mut returns => return ended.context("what returns from delay queues failed"),
+            Some(ended) = connections.join_next() => return ended.context("the way to RabbitMQ failed"),
             ended = &mut client => return ended.context("the fleet client failed"),
+            ended = &mut admin => return ended.context("the admin listener failed"),
         }
 
         let deadline = Instant::now() + self.grace;

@@ -16,7 +16,7 @@ use super::{
     patience::{self, Terms},
     store::{Job, Rows, Store},
 };
-use crate::metrics::Instruments;
+use crate::{metrics::Instruments, quarantine::Pace};
 
 /// Stores a shard's commits.
 #[derive(Debug)]
@@ -89,15 +89,16 @@ impl Committer {
         Self::new(database, instruments, manner)
     }
 
-    /// A committer for lanes under suspicion, one of them to a commit. It has a connection only while a commit is
-    /// under way, so there may be many of them.
+    /// A committer for lanes under suspicion of this pace, one of them to a commit. It has a connection only while a
+    /// commit is under way, so there may be many of them.
     pub(crate) fn suspects(
         database: &config::Database,
         instruments: Instruments,
         gate: Arc<Gate>,
+        pace: Pace,
     ) -> Result<Self, config::Error> {
         let manner = Manner::Suspects {
-            patience: patience::Suspects::default(),
+            patience: patience::Suspects::new(pace),
             gate,
         };
         Self::new(database, instruments, manner)

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// A try that may take longer than this is a long one.
-const LONG: Duration = Duration::from_secs(1);
+/// A try that may take longer than this is a long one, such as the quick suspects never have.
+const LONG: Duration = Duration::from_secs(2);
 
 /// The suspects' way in. A committer of theirs passes before it connects and leaves once its connection is closed, so
 /// that many suspects never hold many connections.

@@ -7,6 +7,8 @@ use std::{collections::HashMap, time::Duration};
 
 use common::id::TenantId;
 
+use crate::quarantine::Pace;
+
 /// A shared commit takes a few dozen milliseconds where it is large.
 const SHARED: Duration = Duration::from_millis(250);
 /// Where PostgreSQL is slow for everybody, up to sixteen times that.
@@ -21,6 +23,8 @@ const SUSPECT_MAX: Duration = Duration::from_secs(30);
 const SUSPECT_LEVEL_MAX: u32 = 4;
 /// So many commits in a row that would have been in time with less patience end a level of it.
 const SUSPECT_QUICK: u32 = 8;
+/// And this far among others: what is slower waits for nobody but its like.
+const QUICK_LEVEL_MAX: u32 = 1;
 /// Slow tenants that are remembered at most. One that is forgotten is found out again.
 const SUSPECTS_MAX: usize = 1_000;
 
@@ -110,9 +114,10 @@ impl Shared {
 }
 
 /// The patience with suspects, each on its own.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Suspects {
     slow: HashMap<TenantId, Slow>,
+    level_max: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -122,6 +127,17 @@ struct Slow {
 }
 
 impl Suspects {
+    /// Of this pace.
+    pub(super) fn new(pace: Pace) -> Self {
+        Self {
+            slow: HashMap::new(),
+            level_max: match pace {
+                Pace::Quick => QUICK_LEVEL_MAX,
+                Pace::Slow => SUSPECT_LEVEL_MAX,
+            },
+        }
+    }
+
     /// The terms of this tenant's next commit: four times the patience and an eighth of the rows with every failure,
     /// so that even a row that takes half a minute is stored.
     pub(super) fn terms(&self, tenant: Option<TenantId>) -> Terms {
@@ -166,7 +182,7 @@ impl Suspects {
         }
         let slow = self.slow.entry(tenant).or_default();
         slow.quick = 0;
-        slow.level = (slow.level + 1).min(SUSPECT_LEVEL_MAX);
+        slow.level = (slow.level + 1).min(self.level_max);
     }
 }
 
@@ -203,7 +219,7 @@ mod tests {
     #[test]
     fn a_slow_suspect_gets_more_time_for_fewer_rows_and_nobody_else_does() {
         let (slow, other) = (TenantId(Uuid::from_u128(1)), TenantId(Uuid::from_u128(2)));
-        let mut suspects = Suspects::default();
+        let mut suspects = Suspects::new(Pace::Slow);
         let mut seen = Vec::new();
         for _ in 0..6 {
             let terms = suspects.terms(Some(slow));
@@ -229,5 +245,16 @@ mod tests {
         }
         assert_eq!(suspects.terms(Some(slow)).rows_max, usize::MAX);
         assert!(suspects.slow.is_empty());
+    }
+
+    #[test]
+    fn a_suspect_that_others_wait_for_gets_little_more_than_a_second() {
+        let tenant = TenantId(Uuid::from_u128(1));
+        let mut suspects = Suspects::new(Pace::Quick);
+        (0..9).for_each(|_| suspects.too_slow(tenant));
+        assert_eq!(
+            suspects.terms(Some(tenant)).whole.answer,
+            Duration::from_millis(1_700)
+        );
     }
 }

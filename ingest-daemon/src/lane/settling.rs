@@ -29,6 +29,7 @@ impl Lane {
         self.buffer.settle(settled.stored.len(), now.instant);
         self.buffer.put_back(settled.back);
         let stored = !settled.stored.is_empty();
+        self.trust.took(took.this, stored);
         if stored {
             self.counter.reset();
             if self.trust.stored(took.this, took.ordinary, now) {

@@ -4,6 +4,8 @@
 //! that is blamed for a commit that failed is under suspicion: from then on its messages are stored by a committer and
 //! on PostgreSQL connections that only suspects use, one tenant to a commit, with growing pauses. Its neighbours wait
 //! for it once, within the bounds of [`commit`](crate::commit), and never again. It comes back after it has behaved.
+//! Suspects are of two paces: those whose commits take seconds keep waiting only each other, and not somebody whose
+//! table was locked for a moment, say.
 //!
 //! The broker's side needs no such place: what could kill the client is kept from it by the wall before it
 //! ([`common::broker`]), and what would close the channel that lanes share is tried on one of its own first
@@ -48,11 +50,22 @@ const TOLERABLE_FOR: Duration = Duration::from_secs(30);
 /// What was longer ago is forgotten.
 const OFFENCES_LAST: Duration = Duration::from_secs(600);
 
+/// Which suspects are stored one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// Those that fail or are stored within a second or so.
+    Quick,
+    /// Those that take longer, up to half a minute.
+    Slow,
+}
+
 /// What is thought of a lane's table.
 #[derive(Debug)]
 pub(crate) struct Trust {
     table: Trouble,
     suspicion: Option<Suspicion>,
+    /// At which it is stored while it is suspect.
+    pace: Pace,
     /// How often it has been under suspicion lately, and when that began last.
     offences: u32,
     offended_at: Option<Instant>,
@@ -76,6 +89,7 @@ impl Default for Trust {
         Self {
             table: Trouble::none(Kind::Table, PAUSE_MIN, PAUSE_MAX),
             suspicion: None,
+            pace: Pace::Quick,
             offences: 0,
             offended_at: None,
             refused: BTreeSet::new(),
@@ -87,6 +101,21 @@ impl Trust {
     /// Whether its messages are to be stored apart.
     pub(crate) fn is_suspect(&self) -> bool {
         self.suspicion.is_some()
+    }
+
+    /// Among which suspects its messages are to be stored; none while it is trusted.
+    pub(crate) fn pace(&self) -> Option<Pace> {
+        self.suspicion.map(|_| self.pace)
+    }
+
+    /// A commit of its own took so long.
+    pub(crate) fn took(&mut self, took: Duration, stored: bool) {
+        match (self.suspicion, took > SLOW) {
+            (Some(_), true) => self.pace = Pace::Slow,
+            // What fails may do so at once although storing would take long.
+            (Some(_), false) if !stored => {}
+            _ => self.pace = Pace::Quick,
+        }
     }
 
     /// Whether it is to be left alone for a moment.

@@ -79,6 +79,22 @@ fn a_slow_table_stays_apart_and_says_so_although_it_stores() {
 }
 
 #[test]
+fn whose_commits_take_long_waits_with_its_like_until_one_is_quick() {
+    let (mut trust, clock) = (Trust::default(), Clock::new());
+    trust.took(5_000 * MS, true);
+    assert_eq!(trust.pace(), None, "a commit of many is nobody's own");
+    trust.doubt(clock.0.instant);
+    trust.took(300 * MS, false);
+    assert_eq!(trust.pace(), Some(Pace::Quick));
+    trust.took(1_200 * MS, false);
+    assert_eq!(trust.pace(), Some(Pace::Slow));
+    trust.took(MS, false);
+    assert_eq!(trust.pace(), Some(Pace::Slow), "nothing was stored so soon");
+    trust.took(MS, true);
+    assert_eq!(trust.pace(), Some(Pace::Quick));
+}
+
+#[test]
 fn messages_beyond_the_twentieth_are_not_to_blame_for_being_refused() {
     let (mut trust, clock) = (Trust::default(), Clock::new());
     let id = Uuid::from_u128;

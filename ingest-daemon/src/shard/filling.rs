@@ -14,6 +14,7 @@ use crate::{
     commit::Portion,
     flow::{COMPANY, GATHERING, Limits, thin},
     lane::Lane,
+    quarantine::Pace,
 };
 
 /// PostgreSQL cannot store: it is asked again after this, growing.
@@ -30,9 +31,10 @@ pub(super) struct Filling {
     gathering_until: Option<Instant>,
 }
 
-/// Fills the commits of lanes under suspicion, one tenant each.
+/// Fills the commits of lanes under suspicion of one pace, one tenant each.
 #[derive(Debug)]
 pub(super) struct Apart {
+    pace: Pace,
     turns: Turns,
     outage: Outage,
 }
@@ -152,8 +154,9 @@ impl Filling {
 }
 
 impl Apart {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(pace: Pace) -> Self {
         Self {
+            pace,
             turns: Turns::default(),
             outage: Outage::none(
                 "PostgreSQL cannot be reached for tenants that are stored apart; holding them",
@@ -185,7 +188,7 @@ impl Apart {
         while let Some(tenant) = self.turns.next() {
             if let Some(lane) = lanes.get_mut(&tenant)
                 && lane.is_ready(now)
-                && lane.trust.is_suspect()
+                && lane.trust.pace() == Some(self.pace)
             {
                 let messages = lane
                     .buffer

@@ -21,6 +21,7 @@ use crate::{
     delivery::{Delivery, Letter},
     flow::{Budget, HELD, Limits, RESIZES_MAX, Traffic},
     lane::{Event, Lane, Observed, Remedy, State, Step, Took},
+    quarantine::Pace,
     retry::Policy,
 };
 
@@ -51,7 +52,8 @@ pub(super) struct Lanes {
     agenda: Agenda,
     admission: Admission,
     filling: Filling,
-    apart: Apart,
+    quick: Apart,
+    slow: Apart,
     acks: Acks,
     watch: Watch,
     /// What the messages of all lanes are like.
@@ -73,7 +75,8 @@ impl Lanes {
             agenda: Agenda::default(),
             admission: Admission::default(),
             filling: Filling::new(),
-            apart: Apart::new(),
+            quick: Apart::new(Pace::Quick),
+            slow: Apart::new(Pace::Slow),
             acks: Acks::default(),
             watch: Watch::default(),
             traffic: Traffic::default(),
@@ -96,8 +99,8 @@ impl Lanes {
 
     /// When something is due that nothing else brings about.
     pub(super) fn next_due(&self, now: Instant) -> Option<Instant> {
-        let pauses = self.filling.due(now).into_iter().chain(self.apart.due(now));
-        pauses.chain(self.agenda.next()).min()
+        let pauses = [self.filling.due(now), self.quick.due(now), self.slow.due(now)];
+        pauses.into_iter().flatten().chain(self.agenda.next()).min()
     }
 
     /// Whether messages are gathering for the next commit.
@@ -141,7 +144,8 @@ impl Lanes {
         self.acks = Acks::default();
         self.admission = Admission::default();
         self.filling.forget();
-        self.apart.forget();
+        self.quick.forget();
+        self.slow.forget();
         // What was to be done on the channel is not to be done any more; what was to be told still is.
         self.actions.retain(|action| matches!(action, Action::Tell(..)));
         for tenant in self.tenants() {
@@ -326,11 +330,13 @@ impl Lanes {
         })
     }
 
-    /// Fills a commit with what a lane under suspicion has, if any has. Only while none such is under way.
-    pub(super) fn next_apart(&mut self, now: Now) -> Option<Commit> {
-        let portion = self
-            .apart
-            .fill(&mut self.lanes, &self.terms.limits, now.instant)?;
+    /// Fills a commit with what a lane under suspicion has, if any of this pace has. Only while none such is under way.
+    pub(super) fn next_apart(&mut self, pace: Pace, now: Now) -> Option<Commit> {
+        let apart = match pace {
+            Pace::Quick => &mut self.quick,
+            Pace::Slow => &mut self.slow,
+        };
+        let portion = apart.fill(&mut self.lanes, &self.terms.limits, now.instant)?;
         self.tell(portion.tenant);
         Some(Commit {
             generation: self.generation,
@@ -357,8 +363,11 @@ impl Lanes {
     }
 
     /// What became of a commit of a lane under suspicion.
-    pub(super) fn settled_apart(&mut self, outcome: Outcome, now: Now) {
-        self.apart.settled(outcome.outage.as_deref(), now);
+    pub(super) fn settled_apart(&mut self, pace: Pace, outcome: Outcome, now: Now) {
+        match pace {
+            Pace::Quick => self.quick.settled(outcome.outage.as_deref(), now),
+            Pace::Slow => self.slow.settled(outcome.outage.as_deref(), now),
+        }
         if outcome.generation == self.generation {
             for settled in outcome.settled {
                 self.settled_lane(settled, outcome.took, now);
@@ -408,6 +417,11 @@ impl Lanes {
                 if lane.outbox.failed(letter, &why, now) {
                     warn!(%tenant, why, "what failed cannot be published; holding it");
                 }
+                if beyond {
+                    // Others wait for its room.
+                    let until = lane.outbox.trouble().until().unwrap_or(now.instant);
+                    self.on(tenant, Event::Park { until }, now);
+                }
                 self.give_back_if_draining(tenant, now);
             }
         }
@@ -417,11 +431,6 @@ impl Lanes {
     /// Gives a lane an event and does what follows from it.
     fn on(&mut self, tenant: TenantId, event: Event, now: Now) {
         let count = self.lanes.len();
-                if beyond {
-                    // Others wait for its room.
-                    let until = lane.outbox.trouble().until().unwrap_or(now.instant);
-                    self.on(tenant, Event::Park { until }, now);
-                }
         let Some(lane) = self.lanes.get_mut(&tenant) else {
             return;
         };
@@ -496,9 +505,10 @@ impl Lanes {
             self.admission.join(tenant);
         }
         if lane.is_ready(now.instant) {
-            match lane.trust.is_suspect() {
-                true => self.apart.join(tenant),
-                false => self.filling.join(tenant),
+            match lane.trust.pace() {
+                Some(Pace::Quick) => self.quick.join(tenant),
+                Some(Pace::Slow) => self.slow.join(tenant),
+                None => self.filling.join(tenant),
             }
         }
         if lane.consumer.state().works() {

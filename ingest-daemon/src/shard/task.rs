@@ -26,6 +26,7 @@ use crate::{
     flow::{Budget, Limits},
     lane::Board,
     metrics::Instruments,
+    quarantine::Pace,
     retry::Policy,
 };
 
@@ -71,7 +72,9 @@ pub(crate) struct Committers {
     /// Those of many tenants together.
     pub(crate) shared: commit::Handle,
     /// Those of lanes under suspicion.
-    pub(crate) apart: commit::Handle,
+    pub(crate) quick: commit::Handle,
+    /// The same, of those that take long.
+    pub(crate) slow: commit::Handle,
 }
 
 /// A shard that runs.
@@ -151,7 +154,12 @@ impl Shard {
                 wire = &mut opening => return Some(wire),
                 command = self.commands.recv(), if !self.stopping => self.command(command),
                 outcome = self.committers.shared.outcome() => self.lanes.settled(outcome, Now::read()),
-                outcome = self.committers.apart.outcome() => self.lanes.settled_apart(outcome, Now::read()),
+                outcome = self.committers.quick.outcome() => {
+                    self.lanes.settled_apart(Pace::Quick, outcome, Now::read());
+                }
+                outcome = self.committers.slow.outcome() => {
+                    self.lanes.settled_apart(Pace::Slow, outcome, Now::read());
+                }
             }
         }
     }
@@ -174,10 +182,13 @@ impl Shard {
             {
                 self.committers.shared.start(commit);
             }
-            if !self.committers.apart.busy()
-                && let Some(commit) = self.lanes.next_apart(Now::read())
-            {
-                self.committers.apart.start(commit);
+            let Committers { quick, slow, .. } = &mut self.committers;
+            for (pace, committer) in [(Pace::Quick, quick), (Pace::Slow, slow)] {
+                if !committer.busy()
+                    && let Some(commit) = self.lanes.next_apart(pace, Now::read())
+                {
+                    committer.start(commit);
+                }
             }
             self.lanes.admit(Now::read());
             for action in self.lanes.take_actions() {
@@ -199,7 +210,12 @@ impl Shard {
                 }
                 () = sleep(LOOK), if storing => {}
                 outcome = self.committers.shared.outcome() => self.lanes.settled(outcome, Now::read()),
-                outcome = self.committers.apart.outcome() => self.lanes.settled_apart(outcome, Now::read()),
+                outcome = self.committers.quick.outcome() => {
+                    self.lanes.settled_apart(Pace::Quick, outcome, Now::read());
+                }
+                outcome = self.committers.slow.outcome() => {
+                    self.lanes.settled_apart(Pace::Slow, outcome, Now::read());
+                }
                 Some((tenant, letter, result)) = publishing.next() => {
                     if result.is_ok() {
                         match letter.to {

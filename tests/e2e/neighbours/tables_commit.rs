@@ -1,10 +1,14 @@
 //! A tenant's table does what it should not while its rows are stored together with others'.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use common::id::TenantId;
 use sqlx::AssertSqlSafe;
 use tests::load::{Publisher, Reader};
+use tokio::time::sleep;
 
 use super::UNNOTICED;
 use crate::support::{Options, Stack, eventually};
@@ -103,6 +107,38 @@ async fn a_trigger_that_sleeps_when_the_transaction_ends_keeps_nobody_else_waiti
 }
 
 #[tokio::test]
+async fn a_table_that_was_locked_for_a_moment_does_not_wait_for_one_that_is_slow() {
+    let stack = start().await;
+    let slow = tenant_with_trigger(&stack, false).await;
+    do_for_each_row(&stack, slow, "perform pg_sleep(11);").await;
+    let locked = stack.tenant("locked").await;
+    let mut publisher = Publisher::new(stack.amqp_url());
+    publisher.send(&[slow], 20, 64).await.unwrap();
+    let path = format!("/api/tenants/{slow}");
+    eventually("the slow one is stored apart", async || {
+        let (_, tenant) = stack.get(&path, &stack.admin()).await;
+        tenant["runtime"]["problem"]["kind"] == "table"
+    })
+    .await;
+    let mut sent = 0;
+    for _ in 0..4 {
+        let mut lock = stack.pool().begin().await.unwrap();
+        let statement = format!("lock table {} in access exclusive mode", locked.partition());
+        sqlx::query(AssertSqlSafe(statement))
+            .execute(&mut *lock)
+            .await
+            .unwrap();
+        sent += 10;
+        publisher.send(&[locked], 10, 64).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        lock.rollback().await.unwrap();
+        let free = Instant::now();
+        stack.stored(locked, sent).await;
+        assert!(free.elapsed() < UNNOTICED, "{:?}", free.elapsed());
+    }
+}
+
+#[tokio::test]
 async fn a_trigger_that_ends_its_session_or_breaks_it_harms_nobody_else() {
     let stack = start().await;
     let hostile = tenant_with_trigger(&stack, false).await;
@@ -113,6 +149,22 @@ async fn a_trigger_that_ends_its_session_or_breaks_it_harms_nobody_else() {
         "perform set_config('transaction_read_only', 'on', true); create temporary table t (); drop table t;",
     ];
     beside_neighbours(&stack, hostile, &bodies).await;
+}
+
+#[tokio::test]
+async fn a_trigger_that_sets_what_others_are_stored_with_or_shouts_harms_nobody_else() {
+    let stack = start().await;
+    let hostile = tenant_with_trigger(&stack, false).await;
+    let bodies = [
+        "perform set_config('search_path', '', false);",
+        "perform set_config('role', 'pg_monitor', false);",
+        "perform set_config('statement_timeout', '1', false);",
+        "raise warning '%', repeat('no ', 70000);",
+    ];
+    beside_neighbours(&stack, hostile, &bodies).await;
+    let log = stack.daemon().log_tail(10_000);
+    assert!(log.lines().all(|line| line.len() < 3_000), "a line too long");
+    assert!(!log.contains("cannot store"), "everything was held");
 }
 
 #[tokio::test]
@@ -151,22 +203,6 @@ async fn counters_that_are_behind_their_tables_or_missing_are_mended() {
     for (reader, tenant) in readers.into_iter().zip([behind, missing]) {
         let wanted: BTreeSet<_> = before[tenant].union(&after[tenant]).copied().collect();
         reader.expect(&wanted).await.unwrap();
-#[tokio::test]
-async fn a_trigger_that_sets_what_others_are_stored_with_or_shouts_harms_nobody_else() {
-    let stack = start().await;
-    let hostile = tenant_with_trigger(&stack, false).await;
-    let bodies = [
-        "perform set_config('search_path', '', false);",
-        "perform set_config('role', 'pg_monitor', false);",
-        "perform set_config('statement_timeout', '1', false);",
-        "raise warning '%', repeat('no ', 70000);",
-    ];
-    beside_neighbours(&stack, hostile, &bodies).await;
-    let log = stack.daemon().log_tail(10_000);
-    assert!(log.lines().all(|line| line.len() < 3_000), "a line too long");
-    assert!(!log.contains("cannot store"), "everything was held");
-}
-
         assert_eq!(stack.count(*tenant).await, wanted.len() as u64);
         assert_eq!(stack.queue(&tenant.dead_letter_queue()).await, Some((0, 0)));
     }

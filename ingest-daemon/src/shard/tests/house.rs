@@ -18,6 +18,7 @@ use crate::{
     delivery::{Delivery, Letter},
     flow::{Budget, Limits},
     lane::Observed,
+    quarantine::Pace,
     retry::Policy,
     shard::{
         Action,
@@ -186,7 +187,12 @@ impl House {
 
     /// A commit of a lane under suspicion.
     pub(super) fn commit_apart(&mut self) -> Option<Commit> {
-        let commit = self.lanes.next_apart(self.now());
+        self.commit_of(Pace::Quick).or_else(|| self.commit_of(Pace::Slow))
+    }
+
+    /// A commit of a lane under suspicion of this pace.
+    pub(super) fn commit_of(&mut self, pace: Pace) -> Option<Commit> {
+        let commit = self.lanes.next_apart(pace, self.now());
         self.perform();
         commit
     }
@@ -199,7 +205,21 @@ impl House {
 
     /// The same for a lane under suspicion.
     pub(super) fn settle_apart(&mut self, commit: Commit, fate: impl Fn(Portion) -> Settled) {
-        self.lanes.settled_apart(outcome(commit, fate, false), self.now());
+        self.settle_apart_after(Duration::ZERO, commit, fate);
+    }
+
+    /// The same, when it took so long.
+    pub(super) fn settle_apart_after(
+        &mut self,
+        took: Duration,
+        commit: Commit,
+        fate: impl Fn(Portion) -> Settled,
+    ) {
+        let outcome = Outcome {
+            took,
+            ..outcome(commit, fate, false)
+        };
+        self.lanes.settled_apart(Pace::Quick, outcome, self.now());
         self.perform();
     }
 

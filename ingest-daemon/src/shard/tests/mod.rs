@@ -1,7 +1,9 @@
 //! A shard's lanes against a broker and a committer that only keep books.
 
 mod admission;
+mod apart;
 mod house;
+mod silence;
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -107,46 +109,6 @@ fn a_pause_finishes_what_workers_took_and_gives_back_the_rest() {
         (house.last_told().state, house.last_told().revision),
         (Standing::Stopped, 2)
     );
-}
-
-#[test]
-fn a_held_tenant_keeps_its_order_and_holds_nobody() {
-    let mut house = House::new();
-    house.running(1, 1);
-    house.running(2, 1);
-    house.deliver(1, &["1", "2", "3"]);
-    house.deliver(2, &["1"]);
-    let commit = house.commit().unwrap();
-    assert_eq!(commit.portions.len(), 2);
-    let fate = |portion: Portion| match portion.tenant == tenant(1) {
-        true => untouched(portion, Some(Hold::Unwritable("locked".into()))),
-        false => settled(portion),
-    };
-    house.settle(commit, fate, false);
-    assert!(house.commit().is_none());
-    // The neighbour's tag lies behind the gap, which stays open.
-    house.lanes.tick(house.now());
-    house.lanes.tick(house.now());
-    house.perform();
-    assert_eq!(house.acked, BTreeSet::from([4]));
-    house.pass(Duration::from_secs(1));
-    house.deliver(2, &["2"]);
-    let commit = house.commit().unwrap();
-    assert_eq!(
-        commit.portions[0].tenant,
-        tenant(2),
-        "its neighbours do not wait with it"
-    );
-    let commit = house.commit_apart().unwrap();
-    assert!(house.commit_apart().is_none());
-    house.settle_apart(commit, settled);
-    let commit = house.commit_apart().unwrap();
-    let payloads: Vec<_> = commit.portions[0]
-        .messages
-        .iter()
-        .map(|m| m.payload.as_str())
-        .collect();
-    assert_eq!(payloads, ["2", "3"]);
 }
 
 #[test]
@@ -276,43 +238,6 @@ fn what_cannot_be_settled_for_long_goes_back_before_the_broker_minds() {
 }
 
 #[test]
-fn a_lane_that_gets_nothing_of_what_waits_is_restarted_and_in_the_end_its_channel_is() {
-    let mut house = House::new();
-    house.running(1, 1);
-    house.seconds(60, 0);
-    assert_eq!(house.restarts, 0, "its queue was empty");
-    house.seconds(11, 5);
-    assert_eq!(house.restarts, 0, "that may have come just now");
-    house.seconds(3, 5);
-    assert_eq!((house.restarts, house.consumers.len()), (1, 1));
-    assert!(
-        house
-            .told
-            .iter()
-            .any(|(_, told)| told.state == Standing::Starting)
-    );
-    assert_eq!(house.last_told().state, Standing::Running);
-    house.seconds(13, 5);
-    assert!(house.restarts == 2 && house.given_up, "nobody has anything on it");
-    assert_eq!(house.last_told().problem.unwrap().kind, Kind::Delivery);
-}
-
-#[test]
-fn a_lane_that_gets_nothing_does_not_cost_its_neighbours_their_channel() {
-    let mut house = House::new();
-    house.running(1, 1);
-    house.running(2, 1);
-    house.deliver(2, &["1"]);
-    house.seconds(120, 5);
-    assert!(house.restarts > 2 && !house.given_up, "{}", house.restarts);
-    house.pass(Duration::from_secs(60));
-    house.answer();
-    assert_eq!(house.consumers.len(), 2);
-    house.deliver(1, &["1"]);
-    assert_eq!(house.last_told().problem, None);
-}
-
-#[test]
 fn a_lane_that_the_channel_was_closed_over_is_tried_apart() {
     let mut house = House::new();
     house.running(1, 1);
@@ -348,71 +273,6 @@ fn a_restart_that_comes_due_while_the_consumer_is_still_being_cancelled_is_not_f
     house.pass(Duration::ZERO);
     house.answer();
     assert_eq!(house.consumers.len(), 1);
-}
-
-#[test]
-fn a_table_that_refuses_everything_holds_its_tenant_and_lets_go_of_it_after_one_is_stored() {
-    let mut house = House::new();
-    house.running(1, 8);
-    let refuse = |mut portion: Portion| Settled {
-        refused: portion
-            .messages
-            .drain(..)
-            .map(|message| (message, "broken trigger".into()))
-            .collect(),
-        ..settled(portion)
-    };
-    for _ in 0..10 {
-        house.deliver(1, &["1"; 4]);
-        if let Some(commit) = house.commit() {
-            house.settle(commit, refuse, false);
-        }
-        if let Some(commit) = house.commit_apart() {
-            house.settle_apart(commit, refuse);
-        }
-        house.pass(Duration::from_secs(6));
-    }
-    let mut letters = 0;
-    while let Some((lane, letter)) = house.letters.pop() {
-        letters += 1;
-        house
-            .lanes
-            .published(lane, letter, Ok::<_, &str>(()), house.now());
-        house.perform();
-    }
-    assert_eq!(letters, 20);
-    assert_eq!(house.last_told().problem.unwrap().kind, Kind::Table);
-    for _ in 0..20 {
-        house.pass(Duration::from_secs(6));
-        while let Some(commit) = house.commit_apart().or_else(|| house.commit()) {
-            let apart =
-                commit.portions.iter().all(|portion| portion.tenant == tenant(1)) && !house.told.is_empty();
-            match apart {
-                true => house.settle_apart(commit, settled),
-                false => house.settle(commit, settled, false),
-            }
-        }
-    }
-    house.lanes.tick(house.now());
-    house.perform();
-    assert!(house.unacked.is_empty(), "{:?}", house.unacked);
-    assert_eq!(house.last_told().problem, None);
-}
-
-#[test]
-fn a_lane_that_gets_something_is_well() {
-    let mut house = House::new();
-    house.running(1, 1);
-    for _ in 0..20 {
-        house.seconds(9, 5);
-        house.deliver(1, &["1"]);
-        let commit = house.commit().unwrap();
-        house.settle(commit, settled, false);
-    }
-    // What is held is not stored, which is another matter.
-    house.deliver(1, &["1"]);
-    house.seconds(60, 5);
-    assert_eq!(house.restarts, 0);
 }
 
 #[test]
