@@ -120,8 +120,6 @@ impl common::config::Config for Config {
         "ingest.commit_messages_spread",
         "ingest.commit_bytes",
         "ingest.commit_tenants",
-        "ingest.prefetch_messages",
-        "ingest.prefetch_lane_messages",
         "ingest.prefetch_bytes",
         "ingest.retry_delays",
     ];

@@ -30,7 +30,7 @@ use crate::{
     commit::{Committer, Gate},
     config::{Config, SUSPECT_CONNECTIONS},
     fleet::{Client, Identity},
-    flow::{Budget, Limits},
+    flow,
     lane::Board,
     metrics::Instruments,
     quarantine::Pace,
@@ -95,12 +95,7 @@ impl App {
             let (handle, commands) = shard::Handle::new();
             let options = shard::Options {
                 daemon: id.clone(),
-                limits: Limits::from(&config.ingest),
-                budget: Budget {
-                    messages: config.ingest.prefetch_messages,
-                    bytes: config.ingest.prefetch_bytes / config.ingest.shards,
-                    lane_messages: config.ingest.prefetch_lane_messages,
-                },
+                flow: flow::Policy::of(&config.ingest),
                 message_bytes_max: config.limits.message_bytes,
                 retry: retry.clone(),
                 broker: consuming.clone(),

@@ -115,12 +115,8 @@ pub struct Ingest {
     /// The most tenants of one commit. Each costs PostgreSQL three locks until the commit ends, and
     /// `max_locks_per_transaction` is finite.
     pub commit_tenants: usize,
-    /// The most messages taken from the broker and not yet settled, shared among the lanes.
-    pub prefetch_messages: usize,
-    /// The most of them in one lane. A few commits' worth is enough to keep it busy, and what is unacknowledged costs
-    /// the broker.
-    pub prefetch_lane_messages: usize,
-    /// The most bytes of them, for the whole daemon, beside one message at a time that is taken beyond that.
+    /// The most bytes of messages taken from the broker and not yet stored, for the whole daemon, beside one message at a
+    /// time that is taken beyond that. How many messages that is follows from what comes.
     pub prefetch_bytes: usize,
     /// The pauses before a row that PostgreSQL refused is tried again; after one attempt more it is dead-lettered.
     #[serde(with = "shared::duration::list")]
@@ -136,8 +132,6 @@ impl Default for Ingest {
             commit_messages_spread: 4_000,
             commit_bytes: 1 << 20,
             commit_tenants: 250,
-            prefetch_messages: 64_000,
-            prefetch_lane_messages: 4_000,
             prefetch_bytes: 64 << 20,
             retry_delays: [1, 5, 30, 120].map(Duration::from_secs).into(),
         }
@@ -206,14 +200,6 @@ impl shared::Config for Config {
         )?;
         within("ingest.commit_bytes", ingest.commit_bytes, 1, 256 << 20)?;
         within("ingest.commit_tenants", ingest.commit_tenants, 1, 1_000)?;
-        within("ingest.prefetch_messages", ingest.prefetch_messages, 1, 1_000_000)?;
-        within(
-            "ingest.prefetch_lane_messages",
-            ingest.prefetch_lane_messages,
-            1,
-            // What AMQP has room for.
-            65_535,
-        )?;
         within("ingest.prefetch_bytes", ingest.prefetch_bytes, 1, 4 << 30)?;
         // Each has a queue of its own in the broker.
         within("ingest.retry_delays", ingest.retry_delays.len(), 0, 10)?;

@@ -108,16 +108,13 @@ impl Buffer {
     }
 
     /// Takes what so many workers may put into a commit: what has waited longest.
-    pub(crate) fn take(&mut self, workers: usize, prefetch: u16, allowance: &mut Allowance) -> Vec<Message> {
-        let most = allowance.rows(workers);
-        let messages = self.take_rows(most, |bytes| allowance.take(bytes));
-        self.traffic
-            .took(messages.len(), most, self.waiting.len(), prefetch);
+    pub(crate) fn take(&mut self, workers: usize, allowance: &mut Allowance) -> Vec<Message> {
+        let messages = self.take_rows(allowance.rows(workers), |bytes| allowance.take(bytes));
         self.busy = allowance.runs(workers, messages.len());
         messages
     }
 
-    /// Takes what a lane under suspicion may put into a commit of its own, which says nothing about its traffic.
+    /// Takes what a lane under suspicion may put into a commit of its own.
     pub(crate) fn take_apart(&mut self, rows: usize, bytes: usize) -> Vec<Message> {
         let mut bytes_left = bytes;
         let messages = self.take_rows(rows, |bytes| {

@@ -28,7 +28,7 @@ pub(crate) use self::{
 };
 use crate::{
     backoff::Backoff,
-    flow::{Budget, UNSEEN, worth_changing},
+    flow::{Asking, Neighbours, Policy, QUIET, UNSEEN, worth_changing},
     quarantine::Trust,
 };
 
@@ -131,10 +131,26 @@ impl Lane {
             || self.room.is_there()
     }
 
-    /// The prefetch that it should have among so many lanes.
-    pub(crate) fn wants(&self, budget: &Budget, lanes: usize) -> u16 {
-        let apart = self.is_long_unwritable();
-        budget.prefetch(lanes, self.buffer.traffic(), apart)
+    /// Whether it has as much as it may hold, or as a lane that has little may.
+    pub(crate) fn has_much(&self) -> bool {
+        self.buffer.unsettled() >= QUIET.min(self.consumer.prefetch().into()).max(1)
+    }
+
+    /// The prefetch that it should have beside these neighbours, if it has had much lately or not.
+    pub(crate) fn wants(&self, policy: &Policy, busy: bool, neighbours: Neighbours) -> u16 {
+        let asking = Asking {
+            traffic: self.buffer.traffic(),
+            workers: self.assignment.workers,
+            busy,
+            held: self.is_long_unwritable(),
+        };
+        policy.prefetch(asking, neighbours)
+    }
+
+    /// Whether its consumer is worth replacing by one with another prefetch.
+    pub(crate) fn wants_another(&self, policy: &Policy, busy: bool, neighbours: Neighbours) -> bool {
+        self.consumer.state() == State::Running
+            && worth_changing(self.consumer.prefetch(), self.wants(policy, busy, neighbours))
     }
 
     /// Whether its messages' size is known, and its consumer was asked for when it was not.
@@ -145,12 +161,6 @@ impl Lane {
     /// Whether it has messages, and will hold more of them once their size is known.
     pub(crate) fn grows(&self) -> bool {
         self.buffer.unsettled() > 0 && !self.buffer.traffic().is_known()
-    }
-
-    /// Whether its consumer is worth replacing by one with another prefetch.
-    pub(crate) fn wants_another(&self, budget: &Budget, lanes: usize) -> bool {
-        self.consumer.state() == State::Running
-            && worth_changing(self.consumer.prefetch(), self.wants(budget, lanes))
     }
 
     /// Takes everything that it holds and nobody works on, as delivery tags. They count as settled.

@@ -11,7 +11,7 @@ use std::collections::{HashSet, VecDeque};
 
 use common::id::TenantId;
 
-use crate::flow::{ADMITTED_FIRST, ADMITTED_LEAST, FEW, LIGHT};
+use crate::flow::{ADMITTED_FIRST, ADMITTED_LEAST, LIGHT, QUIET};
 
 /// The lanes that wait to be admitted.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Admission {
 
     /// The lane that is admitted next, if there is room for one more where so many messages are `open`.
     pub(super) fn next(&mut self, open: usize, room: usize) -> Option<TenantId> {
-        let taken = open + self.asked + self.growing.len() * FEW;
+        let taken = open + self.asked + self.growing.len() * QUIET;
         match self.least > 0 || taken < room.min(self.window) {
             true => self.waiting.pop_front(),
             false => None,
@@ -84,5 +84,5 @@ impl Admission {
 /// How many messages a lane with this prefetch is counted with: one that is asked for with next to nothing, since its
 /// messages are not known, will hold more.
 fn will_hold(prefetch: u16) -> usize {
-    usize::from(prefetch).max(FEW)
+    usize::from(prefetch).max(QUIET)
 }

@@ -8,11 +8,12 @@ use std::{
 use common::id::TenantId;
 use tracing::{info, warn};
 
+use super::load::Load;
 use crate::{
     backoff::Backoff,
     clock::Now,
     commit::Portion,
-    flow::{COMPANY, GATHERING, Limits, thin},
+    flow::{Filled, Policy, Stream},
     lane::Lane,
     quarantine::Pace,
 };
@@ -25,10 +26,8 @@ const OUTAGE: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_s
 pub(super) struct Filling {
     turns: Turns,
     outage: Outage,
-    /// Until when quiet tenants beside a full queue are counted on.
-    company_until: Option<Instant>,
-    /// Until when no commit is filled, so that the next one is larger.
-    gathering_until: Option<Instant>,
+    /// What is known of what comes and goes.
+    stream: Stream,
 }
 
 /// Fills the commits of lanes under suspicion of one pace, one tenant each.
@@ -58,8 +57,7 @@ impl Filling {
         Self {
             turns: Turns::default(),
             outage: Outage::none("PostgreSQL cannot store; holding everything"),
-            company_until: None,
-            gathering_until: None,
+            stream: Stream::new(),
         }
     }
 
@@ -68,33 +66,47 @@ impl Filling {
         self.turns.join(tenant);
     }
 
-    /// Whether messages are gathering for the next commit.
-    pub(super) fn gathers(&self, now: Instant) -> bool {
-        self.gathering_until.is_some_and(|until| now < until)
+    /// Messages came that are to be stored.
+    pub(super) fn came(&mut self, count: usize, now: Instant) {
+        self.stream.came(count, now);
+    }
+
+    /// Whether quiet tenants' messages share commits with those of busy ones.
+    pub(super) fn has_company(&self, now: Instant) -> bool {
+        self.stream.has_company(now)
     }
 
     /// When a pause of all lanes ends for which any of them waits.
-    pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        let pauses = [self.outage.backoff.until(), self.gathering_until];
+    pub(super) fn due(&self, policy: &Policy, now: Instant) -> Option<Instant> {
+        let pauses = [
+            self.outage.backoff.until(),
+            policy.gathers_until(&self.stream, now),
+        ];
         let pauses = pauses.into_iter().flatten();
         pauses
             .filter(|until| *until > now && !self.turns.order.is_empty())
             .min()
     }
 
+    /// Whether messages are gathering for the next commit.
+    pub(super) fn gathers(&self, policy: &Policy, now: Instant) -> bool {
+        policy.gathers_until(&self.stream, now).is_some()
+    }
+
     /// Fills a commit. Only while none is under way.
     pub(super) fn fill(
         &mut self,
         lanes: &mut HashMap<TenantId, Lane>,
-        limits: &Limits,
+        load: &Load,
+        policy: &Policy,
         now: Instant,
     ) -> Vec<Portion> {
-        if self.outage.backoff.holds(now) || self.gathers(now) {
+        if self.turns.order.is_empty() || self.outage.backoff.holds(now) || self.gathers(policy, now) {
             return Vec::new();
         }
         let mut chosen = Vec::new();
         let mut workers = 0;
-        while chosen.len() < limits.tenants
+        while chosen.len() < policy.commit_tenants
             && let Some(tenant) = self.turns.next()
         {
             // It may have been held, stopped or put under suspicion since; it joins again when that is over.
@@ -106,45 +118,53 @@ impl Filling {
                 chosen.push(tenant);
             }
         }
-        let company = self.company_until.is_some_and(|until| now < until);
-        let mut allowance = limits.allowance(chosen.len(), workers, company);
+        let company = self.stream.has_company(now);
+        let mut allowance = policy.allowance(chosen.len(), workers, company);
         let mut portions = Vec::with_capacity(chosen.len());
-        let mut left = Vec::new();
-        let (mut quiet, mut full) = (false, false);
+        let mut unserved = Vec::new();
+        let (mut rows, mut quiet_rows, mut room, mut left) = (0, 0, 0, !self.turns.order.is_empty());
         for tenant in chosen {
             let Some(lane) = lanes.get_mut(&tenant) else {
                 continue;
             };
             if allowance.spent() {
-                left.push(tenant);
+                unserved.push(tenant);
+                left = true;
                 continue;
             }
-            let prefetch = lane.consumer.prefetch();
-            let messages = lane
-                .buffer
-                .take(lane.assignment.workers, prefetch, &mut allowance);
-            match lane.buffer.is_waiting() {
-                true => full = true,
-                false => quiet = true,
+            let workers = lane.assignment.workers;
+            room += Policy::gather_room(lane.consumer.prefetch(), allowance.rows(workers));
+            let messages = lane.buffer.take(workers, &mut allowance);
+            rows += messages.len();
+            // One that has just begun may turn out to have much.
+            if !load.is_busy(tenant) && lane.buffer.traffic().is_known() {
+                quiet_rows += messages.len();
             }
+            left |= lane.buffer.is_waiting();
             portions.push(Portion { tenant, messages });
         }
-        if quiet && full {
-            self.company_until = Some(now + COMPANY);
-        }
         // They were first, and stay first.
-        for tenant in left.into_iter().rev() {
+        for tenant in unserved.into_iter().rev() {
             self.turns.join_first(tenant);
+        }
+        if !portions.is_empty() {
+            let filled = Filled {
+                tenants: portions.len(),
+                rows,
+                quiet_rows,
+                busy: load.busy_workers() > 0,
+                room: room.min(allowance.rows_like(rows)),
+                left,
+            };
+            self.stream.filled(filled, now);
         }
         portions
     }
 
-    /// A commit of so many rows of so many tenants has ended, or PostgreSQL could not be reached for it.
-    pub(super) fn settled(&mut self, rows: usize, tenants: usize, outage: Option<&str>, now: Now) {
+    /// A commit of so many rows has ended, or PostgreSQL could not be reached for it.
+    pub(super) fn settled(&mut self, rows: usize, outage: Option<&str>, now: Now) {
         self.outage.settled(outage, now);
-        if thin(rows, tenants) {
-            self.gathering_until = Some(now.instant + GATHERING);
-        }
+        self.stream.ended(rows > 0, now.instant);
     }
 
     /// Nobody has anything any more.
@@ -179,7 +199,7 @@ impl Apart {
     pub(super) fn fill(
         &mut self,
         lanes: &mut HashMap<TenantId, Lane>,
-        limits: &Limits,
+        policy: &Policy,
         now: Instant,
     ) -> Option<Portion> {
         if self.outage.backoff.holds(now) {
@@ -192,7 +212,7 @@ impl Apart {
             {
                 let messages = lane
                     .buffer
-                    .take_apart(lane.trust.rows().min(limits.run_rows), limits.bytes);
+                    .take_apart(lane.trust.rows().min(policy.run_rows), policy.commit_bytes);
                 return Some(Portion { tenant, messages });
             }
         }

@@ -3,13 +3,14 @@
 //!
 //! [`lanes`] decides, purely: it tells what happens to the lane that it concerns and to the parts that all lanes share,
 //! and answers with [`Action`]s. The parts own what they decide by: [`admission`] of consumers, [`filling`] of commits,
-//! [`acks`], the [`watch`] over lanes that get nothing, and the [`agenda`] of what is due. [`task`] does what they say.
+//! [`acks`], what lanes have ([`load`]), the [`watch`] over lanes that get nothing, and the [`agenda`] of what is due. [`task`] does what they say.
 
 mod acks;
 mod admission;
 mod agenda;
 mod filling;
 mod lanes;
+mod load;
 mod task;
 #[cfg(test)]
 mod tests;

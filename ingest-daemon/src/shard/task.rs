@@ -23,7 +23,7 @@ use crate::{
     clock::Now,
     commit,
     delivery::{Destination, Letter},
-    flow::{Budget, Limits},
+    flow,
     lane::Board,
     metrics::Instruments,
     quarantine::Pace,
@@ -34,10 +34,9 @@ use crate::{
 const TICK: Duration = Duration::from_millis(100);
 /// The pause after a channel could not be opened; the connection backs off for itself.
 const REOPEN_PAUSE: Duration = Duration::from_millis(500);
-/// While a commit is under way, or messages gather for one, nothing that comes can be stored, so it is looked at this
-/// often only: waking up for every delivery costs more than reading it. Whatever has come is taken before the next
-/// commit is filled.
-const LOOK: Duration = Duration::from_millis(5);
+/// While a commit is under way, or messages gather for one, what comes is looked at this often: it is read meanwhile, and
+/// waking up for every delivery costs more than reading it. Whatever has come is taken before the next commit is filled.
+const LOOK: Duration = Duration::from_millis(1);
 /// Events taken at a time at most. More would keep the shard from its other work for too long.
 const EVENTS_MAX: usize = 256;
 /// How long to sleep when nothing is due.
@@ -48,10 +47,8 @@ const IDLE: Duration = Duration::from_secs(60);
 pub(crate) struct Options {
     /// The daemon's id, for consumer tags.
     pub(crate) daemon: String,
-    /// What bounds a commit.
-    pub(crate) limits: Limits,
-    /// What its lanes may hold together.
-    pub(crate) budget: Budget,
+    /// How much of everything.
+    pub(crate) flow: flow::Policy,
     /// The largest body.
     pub(crate) message_bytes_max: usize,
     /// The connection that it consumes on.
@@ -93,8 +90,7 @@ type Publishing = FuturesUnordered<BoxFuture<'static, (TenantId, Box<Letter>, Re
 impl Shard {
     pub(crate) fn new(options: Options, committers: Committers, commands: mpsc::Receiver<Command>) -> Self {
         let lanes = Lanes::new(Terms {
-            limits: options.limits.clone(),
-            budget: options.budget,
+            flow: options.flow.clone(),
             message_bytes_max: options.message_bytes_max,
             retry: options.retry.clone(),
         });

@@ -3,26 +3,21 @@
 use std::time::Duration;
 
 use super::house::{House, settled, tenant};
-use crate::flow::{Budget, Limits};
+use crate::flow::Policy;
 
 /// Lanes enough for each to have the least prefetch there is, 20.
 const LANES: usize = 500;
 
 /// Lanes that have just been assigned, with bounds as in a real daemon, but for the bytes.
 fn crowd(bytes: usize) -> House {
-    let budget = Budget {
-        messages: 64_000,
-        bytes,
-        lane_messages: 4_000,
-    };
-    let limits = Limits {
+    let mut house = House::with(Policy {
         run_rows: 250,
-        rows: 1_000,
-        rows_spread: 4_000,
-        bytes: 1 << 20,
-        tenants: 250,
-    };
-    let mut house = House::with(limits, budget);
+        commit_rows: 1_000,
+        commit_rows_spread: 4_000,
+        commit_bytes: 1 << 20,
+        commit_tenants: 250,
+        held_bytes: bytes,
+    });
     for n in 0..LANES {
         house.lanes.run(tenant(n), 3, 1, house.now());
     }

@@ -16,22 +16,23 @@ use crate::{
     clock::Now,
     commit::{Commit, Hold, Outcome, Portion, Settled},
     delivery::{Delivery, Letter},
-    flow::{Budget, Limits},
+    flow,
     lane::Observed,
     quarantine::Pace,
-    retry::Policy,
+    retry,
     shard::{
         Action,
         lanes::{Lanes, Terms},
     },
 };
 
-pub(super) const LIMITS: Limits = Limits {
+pub(super) const POLICY: flow::Policy = flow::Policy {
     run_rows: 4,
-    rows: 16,
-    rows_spread: 64,
-    bytes: 1 << 20,
-    tenants: 8,
+    commit_rows: 16,
+    commit_rows_spread: 64,
+    commit_bytes: 1 << 20,
+    commit_tenants: 8,
+    held_bytes: 1 << 20,
 };
 
 /// The lanes, the broker's books about them, and what was told.
@@ -62,21 +63,15 @@ pub(super) fn tenant(n: usize) -> TenantId {
 
 impl House {
     pub(super) fn new() -> Self {
-        let budget = Budget {
-            messages: 1_000,
-            bytes: 1 << 20,
-            lane_messages: 1_000,
-        };
-        Self::with(LIMITS, budget)
+        Self::with(POLICY)
     }
 
-    pub(super) fn with(limits: Limits, budget: Budget) -> Self {
+    pub(super) fn with(flow: flow::Policy) -> Self {
         Self {
             lanes: Lanes::new(Terms {
-                limits,
-                budget,
+                flow,
                 message_bytes_max: 1 << 20,
-                retry: Policy::new(&[Duration::from_secs(1)]),
+                retry: retry::Policy::new(&[Duration::from_secs(1)]),
             }),
             start: Instant::now(),
             elapsed: Duration::ZERO,

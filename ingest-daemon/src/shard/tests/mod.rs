@@ -4,16 +4,17 @@ mod admission;
 mod apart;
 mod house;
 mod silence;
+mod simulation;
 
 use std::{collections::BTreeSet, time::Duration};
 
 use proptest::prelude::*;
 
-use self::house::{House, LIMITS, settled, tenant, untouched};
+use self::house::{House, POLICY, settled, tenant, untouched};
 use crate::{
     commit::{Commit, Hold, Portion, Settled},
     delivery::Destination,
-    flow::{Budget, Limits},
+    flow::Policy,
     lane::{Kind, Standing},
 };
 
@@ -32,53 +33,66 @@ fn workers_are_the_runs_in_flight_and_a_change_shows_in_the_next_commit() {
 }
 
 #[test]
-fn a_full_queue_is_stored_in_shorter_runs_while_quiet_tenants_wait_beside_it() {
-    let mut house = House::new();
+fn a_full_queue_is_stored_in_shorter_runs_while_quiet_tenants_send_beside_it() {
+    let mut house = House::with(Policy {
+        run_rows: 40,
+        ..POLICY
+    });
     house.running(1, 1);
     house.running(2, 1);
+    house.deliver(1, &["1"; 20]);
+    house.answer();
+    house.answer();
+    // They are known after sixteen messages, and company after ten more.
+    for _ in 0..30 {
+        house.deliver(1, &["1"; 20]);
+        house.deliver(2, &["1"]);
+        let commit = house.commit().unwrap();
+        house.settle(commit, settled, false);
+        house.pass(Duration::from_millis(20));
+    }
     house.deliver(1, &["1"; 40]);
-    house.deliver(2, &["1"]);
     let commit = house.commit().unwrap();
-    house.settle(commit, settled, false);
-    let commit = house.commit().unwrap();
-    assert_eq!(commit.portions[0].messages.len(), 1);
+    assert_eq!(commit.portions[0].messages.len(), 5);
     house.settle(commit, settled, false);
     house.pass(Duration::from_secs(1));
-    assert_eq!(house.commit().unwrap().portions[0].messages.len(), 4);
+    assert_eq!(house.commit().unwrap().portions[0].messages.len(), 40);
 }
 
 #[test]
 fn messages_of_many_busy_tenants_gather_for_a_larger_commit() {
-    let limits = Limits {
-        tenants: 250,
-        rows: 1_000,
-        ..LIMITS
+    let mut house = House::with(Policy {
+        commit_tenants: 250,
+        commit_rows: 1_000,
+        ..POLICY
+    });
+    let deliver = |house: &mut House, count| (0..100).for_each(|n| house.deliver(n, &["1"; 3][..count]));
+    let rows = |commit: &Commit| -> usize {
+        let portions = commit.portions.iter();
+        portions.map(|portion| portion.messages.len()).sum()
     };
-    let budget = Budget {
-        messages: 1_000,
-        bytes: 1 << 20,
-        lane_messages: 1_000,
-    };
-    let mut house = House::with(limits, budget);
-    let three = |house: &mut House| (0..100).for_each(|n| house.deliver(n, &["1", "2", "3"]));
     (0..100).for_each(|n| house.running(n, 3));
-    three(&mut house);
+    // Until they are known, and hold more than two.
+    for _ in 0..16 {
+        deliver(&mut house, 1);
+        if let Some(commit) = house.commit() {
+            house.settle(commit, settled, false);
+        }
+        house.answer();
+        house.answer();
+    }
+    house.pass(Duration::from_secs(1));
+    deliver(&mut house, 3);
     let thin = house.commit().unwrap();
     assert_eq!(thin.portions.len(), 100);
-    three(&mut house);
+    deliver(&mut house, 1);
     house.settle(thin, settled, false);
     assert!(house.commit().is_none());
-    three(&mut house);
+    deliver(&mut house, 2);
     let until = house.lanes.next_due(house.now().instant).unwrap();
     house.pass(until - house.now().instant);
     let next = house.commit().unwrap();
-    assert_eq!(
-        next.portions
-            .iter()
-            .map(|portion| portion.messages.len())
-            .sum::<usize>(),
-        600
-    );
+    assert_eq!(rows(&next), 300);
 
     // A commit of few tenants makes nobody wait.
     house.settle(next, settled, false);

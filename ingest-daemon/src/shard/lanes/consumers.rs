@@ -1,0 +1,152 @@
+//! The lanes' consumers: who gets one, with what prefetch, and what becomes of it. Pure.
+
+use std::time::{Duration, Instant};
+
+use common::id::TenantId;
+use tracing::{info, warn};
+
+use super::Lanes;
+use crate::{
+    clock::Now,
+    flow::{HELD, Neighbours},
+    lane::{Event, Remedy, State},
+    shard::Action,
+};
+
+/// A lane that settles nothing for this long gives its messages back: well before the broker's `consumer_timeout`,
+/// 30 minutes, closes the channel over it.
+const STUCK_MAX: Duration = Duration::from_secs(600);
+/// How long such a lane then leaves its queue alone.
+const PARKED: Duration = Duration::from_secs(30);
+
+impl Lanes {
+    /// Asks for the consumers that there is room for. Only while there is a channel.
+    pub(in crate::shard) fn admit(&mut self, now: Now) {
+        let room = self.terms.flow.room(self.traffic);
+        while let Some(tenant) = self.admission.next(self.acks.open(), room) {
+            self.on(tenant, Event::Admitted, now);
+        }
+    }
+
+    /// A lane's consumer is registered.
+    pub(in crate::shard) fn subscribed(&mut self, tenant: TenantId, now: Now) {
+        if let Some(lane) = self.lanes.get_mut(&tenant) {
+            self.admission.answered(lane.consumer.prefetch());
+            lane.silence.begin(now.instant);
+            if lane.consumer.registered() {
+                info!(%tenant, "the queue can be consumed again");
+            }
+        }
+        self.on(tenant, Event::Subscribed, now);
+        // What it is to hold may have changed since it asked.
+        self.resize(tenant, now);
+    }
+
+    /// A lane's consumer could not be registered.
+    pub(in crate::shard) fn unavailable(&mut self, tenant: TenantId, why: &str, now: Now) {
+        if let Some(lane) = self.lanes.get(&tenant) {
+            self.admission.answered(lane.consumer.prefetch());
+        }
+        if let Some(retry_at) = self.consumer_failed(tenant, why, now) {
+            self.on(tenant, Event::Unavailable { retry_at }, now);
+        }
+    }
+
+    /// A lane's consumer is gone.
+    pub(in crate::shard) fn ended(&mut self, tenant: TenantId, now: Now) {
+        let Some(lane) = self.lanes.get(&tenant) else {
+            return;
+        };
+        let retry_at = match lane.consumer.state() {
+            State::Running => self.consumer_failed(
+                tenant,
+                "the broker ended the consumer, as it does when the queue is deleted",
+                now,
+            ),
+            _ => Some(now.instant),
+        };
+        if let Some(retry_at) = retry_at {
+            self.on(tenant, Event::Ended { retry_at }, now);
+        }
+    }
+
+    fn consumer_failed(&mut self, tenant: TenantId, why: &str, now: Now) -> Option<Instant> {
+        let lane = self.lanes.get_mut(&tenant)?;
+        let (retry_at, new) = lane.consumer.failed(why, now);
+        if new {
+            warn!(%tenant, why, "the queue cannot be consumed; trying on");
+        }
+        Some(retry_at)
+    }
+
+    /// So many messages wait in a lane's queue.
+    pub(in crate::shard) fn looked(&mut self, tenant: TenantId, waiting: u32, now: Now) {
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return;
+        };
+        if !lane.is_silent() || lane.silence.long_at() > now.instant {
+            return;
+        }
+        let silent = lane.silence.length(now.instant);
+        let restart_at = match lane.silence.looked(waiting, now) {
+            Remedy::Wait => None,
+            Remedy::RestartLane => Some(now.instant),
+            // Only where it costs nobody a redelivery: one tenant's queue may be to blame.
+            Remedy::RestartMore { .. } if self.acks.open() == 0 => {
+                let why = format!("{waiting} messages wait for tenant {tenant} and none is delivered");
+                self.actions.extend([Action::Restarted, Action::GiveUp(why)]);
+                None
+            }
+            Remedy::RestartMore { at } => Some(at),
+        };
+        if let Some(until) = restart_at {
+            warn!(%tenant, waiting, ?silent, "messages wait and none is delivered; restarting the lane");
+            self.actions.push(Action::Restarted);
+            self.on(tenant, Event::Park { until }, now);
+        } else {
+            self.pursue(tenant, now);
+        }
+    }
+
+    /// Looks after a lane that has something.
+    pub(super) fn look_after(&mut self, tenant: TenantId, now: Now) {
+        let Some(lane) = self.lanes.get(&tenant) else {
+            return;
+        };
+        if lane.buffer.stuck_for(now.instant) > STUCK_MAX {
+            warn!(%tenant, "nothing could be settled for {} s; giving the messages back", STUCK_MAX.as_secs());
+            let until = now.instant + PARKED;
+            self.on(tenant, Event::Park { until }, now);
+        } else if lane.is_long_unwritable()
+            && lane.buffer.unsettled() > HELD
+            && lane.consumer.state() == State::Running
+        {
+            // It consumes again at once, and holds little until it can be written.
+            self.on(tenant, Event::Park { until: now.instant }, now);
+        } else {
+            self.resize(tenant, now);
+        }
+    }
+
+    /// Replaces a lane's consumer if it is worth having another prefetch.
+    pub(super) fn resize(&mut self, tenant: TenantId, now: Now) {
+        let (busy, neighbours) = (self.load.is_busy(tenant), self.neighbours(now));
+        let Some(lane) = self.lanes.get(&tenant) else {
+            return;
+        };
+        if lane.wants_another(&self.terms.flow, busy, neighbours)
+            && (self.resizes_left > 0 || lane.has_become_known())
+        {
+            self.resizes_left = self.resizes_left.saturating_sub(1);
+            self.on(tenant, Event::Resize, now);
+        }
+    }
+
+    /// Whom a lane shares with.
+    pub(super) fn neighbours(&self, now: Now) -> Neighbours {
+        Neighbours {
+            busy_workers: self.load.busy_workers(),
+            company: self.filling.has_company(now.instant),
+        }
+    }
+}

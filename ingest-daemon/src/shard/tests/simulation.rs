@@ -1,0 +1,297 @@
+//! Where the flow settles: a shard's lanes against a broker, a database and a clock that are made up.
+//!
+//! The broker delivers 45 messages a millisecond in turns to whoever may hold more, two thirds of that while the database
+//! works, since they share two cores, and never faster than a gigabyte a second. A commit takes its time, and some for each tenant and row.
+//! So the rows of a commit are what came during the last one, unless somebody waits: without gathering one tenant
+//! settles at ten rows a commit here.
+
+use std::{collections::VecDeque, time::Duration};
+
+use proptest::prelude::*;
+
+use super::house::{House, settled, tenant};
+use crate::{commit::Commit, flow::Policy};
+
+const STEP: Duration = Duration::from_micros(100);
+/// A round trip to a broker that is busy.
+const ROUND_TRIP_STEPS: u64 = 10;
+const TICK_STEPS: u64 = 1_000;
+/// What the daemon does not read at once it reads after this.
+const LOOK_STEPS: u64 = 10;
+
+const POLICY: Policy = Policy {
+    run_rows: 250,
+    commit_rows: 1_000,
+    commit_rows_spread: 4_000,
+    commit_bytes: 1 << 20,
+    commit_tenants: 250,
+    held_bytes: 32 << 20,
+};
+
+struct World {
+    house: House,
+    body: String,
+    /// What a commit takes without its rows.
+    database: Duration,
+    /// How many messages wait in whose queue, and how many of them are on their way or with the daemon.
+    queues: Vec<Queue>,
+    /// Who is served next.
+    turn: usize,
+    /// Whose every tag that the broker's books have is, oldest first.
+    open: VecDeque<(u64, usize)>,
+    /// What came and was not read yet.
+    unread: Vec<usize>,
+    under_way: Option<(Commit, Duration)>,
+    /// What the broker has time for.
+    credit: f64,
+    steps: u64,
+    rows: usize,
+    commits: usize,
+    gathered: bool,
+}
+
+struct Queue {
+    lane: usize,
+    waiting: usize,
+    open: usize,
+}
+
+/// What was stored within some time.
+#[derive(Debug)]
+struct Seen {
+    rows: usize,
+    rows_a_commit: usize,
+}
+
+impl World {
+    /// So many lanes without anything in their queues.
+    fn new(lanes: usize, bytes: usize, database: Duration) -> Self {
+        let mut house = House::with(POLICY);
+        (0..lanes).for_each(|n| house.lanes.run(tenant(n), 3, 1, house.now()));
+        while house.consumers.len() < lanes {
+            house.pass(Duration::ZERO);
+            house.lanes.tick(house.now());
+            house.perform();
+            house.answer();
+        }
+        Self {
+            house,
+            body: format!("\"{}\"", "x".repeat(bytes.saturating_sub(2))),
+            database,
+            queues: Vec::new(),
+            turn: 0,
+            open: VecDeque::new(),
+            unread: Vec::new(),
+            under_way: None,
+            credit: 0.0,
+            steps: 0,
+            rows: 0,
+            commits: 0,
+            gathered: false,
+        }
+    }
+
+    /// So many more messages wait in a lane's queue.
+    fn publish(&mut self, lane: usize, count: usize) {
+        match self.queues.iter_mut().find(|queue| queue.lane == lane) {
+            Some(queue) => queue.waiting += count,
+            None => self.queues.push(Queue {
+                lane,
+                waiting: count,
+                open: 0,
+            }),
+        }
+    }
+
+    fn run(&mut self, time: Duration) -> Seen {
+        let (rows, commits) = (self.rows, self.commits);
+        for _ in 0..time.as_micros() / STEP.as_micros() {
+            self.step();
+        }
+        let (rows, commits) = (self.rows - rows, self.commits - commits);
+        Seen {
+            rows,
+            rows_a_commit: rows / commits.max(1),
+        }
+    }
+
+    fn step(&mut self) {
+        self.steps += 1;
+        self.house.pass(STEP);
+        if self.steps.is_multiple_of(TICK_STEPS) {
+            self.house.lanes.tick(self.house.now());
+            self.house.perform();
+        }
+        if self.steps.is_multiple_of(ROUND_TRIP_STEPS) {
+            self.house.answer();
+        }
+        self.broker();
+        let gathers = self.house.lanes.gathers(self.house.now().instant);
+        self.gathered |= gathers;
+        let storing = self.under_way.is_some() || gathers;
+        if let Some((commit, _)) = self.under_way.take_if(|(_, end)| *end <= self.house.elapsed) {
+            self.rows += rows(&commit);
+            self.commits += 1;
+            self.house.settle(commit, settled, false);
+            self.read();
+        } else if !storing || self.steps.is_multiple_of(LOOK_STEPS) {
+            self.read();
+        }
+        if self.under_way.is_none()
+            && let Some(commit) = self.house.commit()
+        {
+            let bytes = rows(&commit) * self.body.len();
+            let work = 60 * commit.portions.len() + 5 * rows(&commit) + bytes / 200;
+            let end = self.house.elapsed + self.database + Duration::from_micros(work as u64);
+            self.under_way = Some((commit, end));
+        }
+    }
+
+    /// Delivers what the broker has time for.
+    fn broker(&mut self) {
+        while let Some(&(tag, lane)) = self.open.front()
+            && !self.house.unacked.contains(&tag)
+        {
+            self.open.pop_front();
+            let queue = self.queues.iter_mut().find(|queue| queue.lane == lane);
+            queue.unwrap().open -= 1;
+        }
+        let rate = if self.under_way.is_some() { 3.0 } else { 4.5 };
+        let each = (self.body.len() as f64 / 100_000.0).max(1.0 / rate);
+        self.credit = (self.credit + 1.0).min(1.0 + each);
+        let mut passed = 0;
+        while self.credit >= each && passed < self.queues.len() {
+            self.turn = (self.turn + 1) % self.queues.len();
+            let queue = &mut self.queues[self.turn];
+            let tenant = tenant(queue.lane);
+            let may_hold = self.house.prefetch.get(&tenant).copied().unwrap_or_default();
+            if queue.waiting > 0
+                && queue.open < usize::from(may_hold)
+                && self.house.consumers.contains(&tenant)
+            {
+                (queue.waiting, queue.open) = (queue.waiting - 1, queue.open + 1);
+                self.unread.push(queue.lane);
+                self.credit -= each;
+                passed = 0;
+            } else {
+                passed += 1;
+            }
+        }
+    }
+
+    /// The daemon reads what came.
+    fn read(&mut self) {
+        let unread = std::mem::take(&mut self.unread);
+        for run in unread.chunk_by(|one, next| one == next) {
+            let before = self.house.last_tag;
+            self.house.deliver(run[0], &vec![self.body.as_str(); run.len()]);
+            let tags = before + 1..=self.house.last_tag;
+            self.open.extend(tags.map(|tag| (tag, run[0])));
+        }
+    }
+}
+
+fn rows(commit: &Commit) -> usize {
+    commit.portions.iter().map(|portion| portion.messages.len()).sum()
+}
+
+const QUICK: Duration = Duration::from_micros(200);
+const SLOW: Duration = Duration::from_millis(50);
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// One busy tenant among so many lanes; what is stored within 200 ms once it has been busy for so long.
+fn one_busy(lanes: usize, bytes: usize, database: Duration, after_ms: u64) -> Seen {
+    let mut world = World::new(lanes, bytes, database);
+    world.publish(0, usize::MAX / 2);
+    world.run(ms(after_ms));
+    world.run(ms(200))
+}
+
+#[test]
+fn one_busy_tenant_is_stored_in_large_commits_within_a_tenth_of_a_second() {
+    for bytes in [20, 256, 1_024] {
+        let seen = one_busy(1, bytes, QUICK, 100);
+        assert!(
+            seen.rows_a_commit >= 150 && seen.rows >= 6_500,
+            "{bytes}: {seen:?}"
+        );
+    }
+}
+
+#[test]
+fn idle_tenants_cost_a_busy_one_nothing() {
+    let alone = one_busy(1, 256, QUICK, 100);
+    for lanes in [2, 100, 10_000] {
+        let seen = one_busy(lanes, 256, QUICK, 100);
+        assert!(seen.rows * 100 >= alone.rows * 97, "{lanes}: {seen:?}, {alone:?}");
+        assert!(
+            seen.rows_a_commit * 100 >= alone.rows_a_commit * 97,
+            "{lanes}: {seen:?}, {alone:?}"
+        );
+    }
+}
+
+#[test]
+fn large_messages_go_as_fast_as_they_come() {
+    // The broker delivers a gigabyte a second, and the database takes 5 ms a megabyte.
+    let seen = one_busy(10, 1 << 20, QUICK, 200);
+    assert!(seen.rows >= 33, "{seen:?}");
+}
+
+#[test]
+fn a_slow_database_gets_as_much_as_workers_may_put_into_a_commit() {
+    let seen = one_busy(100, 256, SLOW, 700);
+    assert!(seen.rows_a_commit >= 700, "{seen:?}");
+}
+
+#[test]
+fn many_busy_tenants_are_stored_in_commits_that_are_worth_it() {
+    for (lanes, after_ms, rows) in [(10, 200, 6_000), (100, 400, 5_500), (2_500, 1_000, 4_000)] {
+        let mut world = World::new(lanes, 256, QUICK);
+        (0..lanes).for_each(|lane| world.publish(lane, usize::MAX / 2));
+        world.run(ms(after_ms));
+        let seen = world.run(ms(200));
+        assert!(
+            seen.rows_a_commit >= 150 && seen.rows >= rows,
+            "{lanes}: {seen:?}"
+        );
+    }
+}
+
+#[test]
+fn nothing_gathers_when_tenants_send_now_and_then() {
+    let mut world = World::new(20, 256, QUICK);
+    for n in 0..1_000 {
+        world.publish(n * 7 % 20, 1);
+        world.run(ms(1));
+    }
+    assert!(!world.gathered);
+    // Each in a commit of its own, but for what comes at the same time.
+    assert!(world.rows >= 998 && world.commits > 900, "{}", world.commits);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
+
+    /// Whoever was busy before, and for however long, whatever there was of everybody: a second later one that is busy
+    /// is as fast as if it were alone.
+    #[test]
+    fn it_settles_within_a_second_from_any_start(
+        lanes in 2_usize..60,
+        before in prop::collection::vec((0_usize..200, 1_usize..300), 1..100),
+        busy_ms in 1_u64..100,
+    ) {
+        let mut world = World::new(lanes, 64, QUICK);
+        for (lane, count) in before {
+            world.publish(lane % lanes, count);
+        }
+        world.run(ms(busy_ms));
+        world.publish(0, usize::MAX / 2);
+        world.run(ms(1_000));
+        let seen = world.run(ms(100));
+        prop_assert!(seen.rows_a_commit >= 150 && seen.rows >= 3_200, "{:?}", seen);
+    }
+}
