@@ -6,7 +6,4 @@
 mod known;
 mod policy;
 
-pub(crate) use self::{
-    known::{Filled, Stream, Traffic},
-    policy::*,
-};
+pub(crate) use self::{known::Traffic, policy::*};

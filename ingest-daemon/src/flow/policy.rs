@@ -4,10 +4,10 @@
 //!
 //! | what | messages | bytes |
 //! | --- | --- | --- |
-//! | lanes that have much, together | [`LIGHT`] 2,000 by their workers, or [`QUIET`] 20 each where that is more | `ingest.prefetch_bytes` over the shards, likewise |
+//! | lanes that have much, together | [`LIGHT_MESSAGES`] 2,000 by their workers, or [`QUIET_MESSAGES`] 20 each where that is more | `ingest.prefetch_bytes` over the shards, likewise |
 //! | the same, beside tenants that send now and then | an eighth: 250, or 20 each | the same |
-//! | a lane that has little, whatever the number of them | [`QUIET`] 20; [`UNSEEN`] 2 while its messages are not known | [`QUIET_BYTES`] 4 MiB |
-//! | a lane that cannot be written | [`HELD`] 64 | its share |
+//! | a lane that has little, whatever the number of them | [`QUIET_MESSAGES`] 20; [`UNSEEN_MESSAGES`] 2 while its messages are not known | [`QUIET_BYTES`] 4 MiB |
+//! | a lane that cannot be written | [`HELD_MESSAGES`] 64 | its share |
 //! | consumers that have delivered, before another lane is admitted | 2,000, and one round trip's worth | by the mean size seen |
 //! | a commit | 250 a worker and 1,000 a tenant, 4,000 over many; in company an eighth of 250 a worker | 1 MiB, and what its last message exceeds that by |
 //! | what gathers for one | 500, 12 a tenant, half of what its lanes may hold; 5 ms, 0.4 ms a tenant, 40 ms at most | |
@@ -20,40 +20,34 @@
 //!
 //! **Prefetch and gathering are one policy.** What goes into a commit is what came during the last one, and on shared
 //! cores a commit's time grows with its rows: so any size keeps itself up, and small ones cost all three programs more.
-//! (Measured, one tenant at 256 B: 14 + 26 + 9 µs of PostgreSQL, broker and daemon a message at 27 rows a commit, 8 + 18
-//! + 6 at 400.) So where messages come fast, a few ms of waiting make the next commits large. That works only where what
-//! is waited for may be delivered: with a prefetch of 100 it makes a lane three times slower. And a prefetch that is
-//! shared with lanes that have nothing makes a busy one slow beside them.
+//! (Measured, one tenant at 256 B, PostgreSQL, broker and daemon: 14, 26 and 9 µs a message at 27 rows a commit, 8, 18 and
+//! 6 at 400.) So where messages come fast, a few ms of waiting make the next commits large. That works only where what is
+//! waited for may be delivered: with a prefetch of 100 it makes a lane three times slower. And a prefetch that is shared
+//! with lanes that have nothing makes a busy one slow beside them.
 
 use std::time::{Duration, Instant};
 
-use super::known::{Stream, Traffic};
+use super::known::{Rate, Traffic};
 use crate::config::Ingest;
 
-/// How many messages the lanes that have much hold between them, as long as that leaves each [`QUIET`]. RabbitMQ's
+/// How many messages the lanes that have much hold between them, as long as that leaves each [`QUIET_MESSAGES`]. RabbitMQ's
 /// processes carry what is unacknowledged through every collection of their garbage. (Measured, 100 tenants on two
 /// channels: 42,000/s and 30 µs of the broker's CPU a message at 16,000 a channel, 47,000/s and 26 µs at 4,000, 50,000/s
 /// and 24 µs at 2,000, no better below.)
-pub(crate) const LIGHT: usize = 2_000;
+pub(crate) const LIGHT_MESSAGES: usize = 2_000;
 /// The prefetch of a lane that has little. It keeps a lane going among many, and is worth a table's and a queue's while
-/// when it has its turn. A lane that has as many at once has much, until it had fewer for [`BUSY`].
-pub(crate) const QUIET: usize = 20;
+/// when it has its turn. A lane that has as many at once has much, until it had fewer for [`BUSY_FOR`].
+pub(crate) const QUIET_MESSAGES: usize = 20;
 /// And in bytes: what comes of a sudden on an idle lane lies before its neighbours' messages.
 const QUIET_BYTES: usize = 4 << 20;
 /// For how long a lane that had much counts as one that has. Each change takes a new consumer.
-pub(crate) const BUSY: Duration = Duration::from_millis(500);
+pub(crate) const BUSY_FOR: Duration = Duration::from_millis(500);
 /// The prefetch of a lane whose table cannot be written: enough to find out that it can be again, and to find one good
 /// message among bad ones.
-pub(crate) const HELD: usize = 64;
+pub(crate) const HELD_MESSAGES: usize = 64;
 /// The prefetch of a lane whose messages are not known: they may be of any size, and what lies on the way here lies
 /// before its neighbours' messages.
-pub(crate) const UNSEEN: usize = 2;
-/// Below this the mean says little about what comes.
-pub(super) const SEEN_MIN: u64 = 16;
-/// What a message is taken to cost while none was seen.
-pub(super) const BYTES_UNKNOWN: usize = 2 << 10;
-/// What a message costs beside its body.
-pub(super) const BYTES_OVERHEAD: usize = 1 << 10;
+pub(crate) const UNSEEN_MESSAGES: usize = 2;
 /// A consumer whose prefetch is off by less than this factor is left alone: changing it takes a new consumer.
 const FACTOR: usize = 2;
 /// Consumers replaced for another prefetch from one tick to the next at most: each pauses its lane for two round trips.
@@ -72,8 +66,8 @@ pub(crate) const ADMITTED_LEAST: usize = 25;
 const COMPANY_PART: usize = 8;
 /// How long quiet tenants that shared commits with busy ones are counted on to come again, and how many rows of theirs
 /// in that time make company. A message now and then shares its wait with nobody; a busy lane is not halved for it.
-pub(super) const COMPANY: Duration = Duration::from_secs(1);
-pub(super) const COMPANY_ROWS: f64 = 10.0;
+const COMPANY: Duration = Duration::from_secs(1);
+const COMPANY_ROWS: f64 = 10.0;
 
 /// How long messages gather after a commit, at least: as long as one of a few hundred rows takes.
 const GATHER_MIN: Duration = Duration::from_millis(5);
@@ -89,7 +83,7 @@ const GATHER_PAYS_ROWS: f64 = 50.0;
 const GATHERED_ROWS: usize = 500;
 const GATHERED_ROWS_TENANT: usize = 12;
 /// Over what time the rate is taken by which messages come.
-pub(super) const LATELY: Duration = Duration::from_millis(50);
+const RATE_OVER: Duration = Duration::from_millis(50);
 
 /// What is configured of the flow.
 #[derive(Clone, Debug)]
@@ -141,6 +135,83 @@ pub(crate) struct Allowance {
     bytes_left: usize,
 }
 
+/// What a commit was filled with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Filled {
+    /// How many tenants it is of.
+    pub(crate) tenants: usize,
+    /// How many rows it has.
+    pub(crate) rows: usize,
+    /// How many of them are of lanes that have little.
+    pub(crate) quiet_rows: usize,
+    /// Whether there are lanes that have much.
+    pub(crate) busy: bool,
+    /// How many messages its lanes can be expected to have waiting at once, and may put into one commit.
+    pub(crate) room: usize,
+    /// Whether more waited than it had room for.
+    pub(crate) left: bool,
+}
+
+/// What is known of a shard's messages.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    arrivals: Rate,
+    /// Of lanes that have little, into commits that they share with lanes that have much.
+    quiet: Rate,
+    company_until: Option<Instant>,
+    /// How many came since the last commit was filled.
+    came: usize,
+    last: Option<Filled>,
+    /// When the last commit ended.
+    ended: Option<Instant>,
+}
+
+impl Stream {
+    /// Nothing yet.
+    pub(crate) const fn new() -> Self {
+        Self {
+            arrivals: Rate::over(RATE_OVER),
+            quiet: Rate::over(COMPANY),
+            company_until: None,
+            came: 0,
+            last: None,
+            ended: None,
+        }
+    }
+
+    /// Messages came.
+    pub(crate) fn came(&mut self, count: usize, now: Instant) {
+        self.came += count;
+        self.arrivals.add(count, now);
+    }
+
+    /// A commit was filled.
+    pub(crate) fn filled(&mut self, filled: Filled, now: Instant) {
+        // Where most rows are of such lanes it is they who are many, and not one that is in their way.
+        if filled.busy && (1..filled.rows / 2).contains(&filled.quiet_rows) {
+            self.quiet.add(filled.quiet_rows, now);
+            if self.quiet.within(COMPANY, now) >= COMPANY_ROWS {
+                self.company_until = Some(now + COMPANY);
+            }
+        }
+        self.came = 0;
+        self.last = Some(filled);
+    }
+
+    /// A commit has ended, and something is stored or not.
+    pub(crate) fn ended(&mut self, stored: bool, now: Instant) {
+        self.ended = Some(now);
+        if !stored {
+            self.last = None;
+        }
+    }
+
+    /// Whether messages of quiet tenants share commits with those of busy ones.
+    pub(crate) fn has_company(&self, now: Instant) -> bool {
+        self.company_until.is_some_and(|until| now < until)
+    }
+}
+
 impl Policy {
     /// What is configured, for one shard.
     pub(crate) fn of(ingest: &Ingest) -> Self {
@@ -156,7 +227,7 @@ impl Policy {
 
     /// How many messages a channel's lanes may hold between them before another is admitted.
     pub(crate) fn room(&self, traffic: Traffic) -> usize {
-        LIGHT.min(self.held_bytes / traffic.bytes_each()).max(1)
+        LIGHT_MESSAGES.min(self.held_bytes / traffic.bytes_each()).max(1)
     }
 
     /// How many messages a lane's consumer may hold, the only back-pressure there is: at least 1. Those that have much
@@ -171,14 +242,14 @@ impl Policy {
             false => neighbours.busy_workers + workers,
         };
         let light = match neighbours.company {
-            true => LIGHT / COMPANY_PART,
-            false => LIGHT,
+            true => LIGHT_MESSAGES / COMPANY_PART,
+            false => LIGHT_MESSAGES,
         };
         let messages = match (lane.held, lane.traffic.is_known(), lane.busy) {
-            (true, ..) => HELD,
-            (false, false, _) => UNSEEN,
-            (false, true, false) => QUIET,
-            (false, true, true) => (light.saturating_mul(workers) / sharing).max(QUIET),
+            (true, ..) => HELD_MESSAGES,
+            (false, false, _) => UNSEEN_MESSAGES,
+            (false, true, false) => QUIET_MESSAGES,
+            (false, true, true) => (light.saturating_mul(workers) / sharing).max(QUIET_MESSAGES),
         };
         let share = self.held_bytes / sharing * workers;
         let bytes = match lane.busy {
@@ -286,5 +357,4 @@ pub(crate) fn worth_changing(has: u16, wants: u16) -> bool {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;

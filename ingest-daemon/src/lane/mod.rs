@@ -28,7 +28,7 @@ pub(crate) use self::{
 };
 use crate::{
     backoff::Backoff,
-    flow::{Asking, Neighbours, Policy, QUIET, UNSEEN, worth_changing},
+    flow::{Asking, Neighbours, Policy, QUIET_MESSAGES, UNSEEN_MESSAGES, worth_changing},
     quarantine::Trust,
 };
 
@@ -133,7 +133,7 @@ impl Lane {
 
     /// Whether it has as much as it may hold, or as a lane that has little may.
     pub(crate) fn has_much(&self) -> bool {
-        self.buffer.unsettled() >= QUIET.min(self.consumer.prefetch().into()).max(1)
+        self.buffer.unsettled() >= QUIET_MESSAGES.min(self.consumer.prefetch().into()).max(1)
     }
 
     /// The prefetch that it should have beside these neighbours, if it has had much lately or not.
@@ -155,7 +155,7 @@ impl Lane {
 
     /// Whether its messages' size is known, and its consumer was asked for when it was not.
     pub(crate) fn has_become_known(&self) -> bool {
-        usize::from(self.consumer.prefetch()) <= UNSEEN && self.buffer.traffic().is_known()
+        usize::from(self.consumer.prefetch()) <= UNSEEN_MESSAGES && self.buffer.traffic().is_known()
     }
 
     /// Whether it has messages, and will hold more of them once their size is known.

@@ -11,7 +11,7 @@ use std::collections::{HashSet, VecDeque};
 
 use common::id::TenantId;
 
-use crate::flow::{ADMITTED_FIRST, ADMITTED_LEAST, LIGHT, QUIET};
+use crate::flow::{ADMITTED_FIRST, ADMITTED_LEAST, LIGHT_MESSAGES, QUIET_MESSAGES};
 
 /// The lanes that wait to be admitted.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Admission {
 
     /// The lane that is admitted next, if there is room for one more where so many messages are `open`.
     pub(super) fn next(&mut self, open: usize, room: usize) -> Option<TenantId> {
-        let taken = open + self.asked + self.growing.len() * QUIET;
+        let taken = open + self.asked + self.growing.len() * QUIET_MESSAGES;
         match self.least > 0 || taken < room.min(self.window) {
             true => self.waiting.pop_front(),
             false => None,
@@ -64,7 +64,7 @@ impl Admission {
     /// A consumer was answered.
     pub(super) fn answered(&mut self, prefetch: u16) {
         self.asked = self.asked.saturating_sub(will_hold(prefetch));
-        self.window = (self.window + will_hold(prefetch)).min(LIGHT);
+        self.window = (self.window + will_hold(prefetch)).min(LIGHT_MESSAGES);
     }
 
     /// Whether a lane has messages and will hold more of them.
@@ -84,5 +84,5 @@ impl Admission {
 /// How many messages a lane with this prefetch is counted with: one that is asked for with next to nothing, since its
 /// messages are not known, will hold more.
 fn will_hold(prefetch: u16) -> usize {
-    usize::from(prefetch).max(QUIET)
+    usize::from(prefetch).max(QUIET_MESSAGES)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use common::id::TenantId;
 
-use crate::flow::BUSY;
+use crate::flow::BUSY_FOR;
 
 /// The lanes that have something.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ impl Load {
 
     /// A lane with so many workers has as much as one that has little may hold. Answers whether that is new.
     pub(super) fn has_much(&mut self, tenant: TenantId, workers: usize, now: Instant) -> bool {
-        let until = now + BUSY;
+        let until = now + BUSY_FOR;
         let before = self.busy.insert(tenant, Busy { until, workers });
         self.workers += workers;
         self.workers -= before.as_ref().map_or(0, |busy| busy.workers);

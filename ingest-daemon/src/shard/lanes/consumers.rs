@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::Lanes;
 use crate::{
     clock::Now,
-    flow::{HELD, Neighbours},
+    flow::{HELD_MESSAGES, Neighbours},
     lane::{Event, Remedy, State},
     shard::Action,
 };
@@ -118,7 +118,7 @@ impl Lanes {
             let until = now.instant + PARKED;
             self.on(tenant, Event::Park { until }, now);
         } else if lane.is_long_unwritable()
-            && lane.buffer.unsettled() > HELD
+            && lane.buffer.unsettled() > HELD_MESSAGES
             && lane.consumer.state() == State::Running
         {
             // It consumes again at once, and holds little until it can be written.
