@@ -7,8 +7,8 @@
 mod delays;
 mod envelope;
 mod publisher;
-mod returns;
 mod registration;
+mod returns;
 mod wire;
 
 pub(crate) use common::broker::publisher::Error as PublishError;

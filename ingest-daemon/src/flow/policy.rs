@@ -350,10 +350,10 @@ impl Allowance {
 }
 
 /// Whether a consumer with the prefetch `has` is worth replacing by one with `wants`. One more lane that has much for a
-/// moment, and one fewer again, is not.
+/// moment, and one fewer again, is not; a second message that there is no room for is.
 pub(crate) fn worth_changing(has: u16, wants: u16) -> bool {
     let (has, wants) = (usize::from(has), usize::from(wants));
-    wants >= has * FACTOR || has > wants * FACTOR
+    wants >= has * FACTOR || has > wants * FACTOR || (wants == 1 && has > 1)
 }
 
 #[cfg(test)]

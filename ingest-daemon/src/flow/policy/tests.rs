@@ -101,7 +101,9 @@ fn a_message_that_there_was_no_room_for_makes_its_lane_ask_for_little() {
 
 #[test]
 fn only_a_large_change_is_worth_a_new_consumer() {
-    assert!(worth_changing(20, 2_000) && worth_changing(64, 20) && worth_changing(20, 40));
+    assert!(
+        worth_changing(20, 2_000) && worth_changing(64, 20) && worth_changing(20, 40) && worth_changing(2, 1)
+    );
     assert!(!worth_changing(40, 20) && !worth_changing(64, 100) && !worth_changing(1, 1));
 }
 

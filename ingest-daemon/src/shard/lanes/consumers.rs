@@ -109,7 +109,7 @@ impl Lanes {
     }
 
     /// Looks after a lane that has something.
-    pub(super) fn look_after(&mut self, tenant: TenantId, now: Now) {
+    pub(super) fn look_after(&mut self, tenant: TenantId, came: bool, now: Now) {
         let Some(lane) = self.lanes.get(&tenant) else {
             return;
         };
@@ -123,7 +123,7 @@ impl Lanes {
         {
             // It consumes again at once, and holds little until it can be written.
             self.on(tenant, Event::Park { until: now.instant }, now);
-        } else {
+        } else if came {
             self.resize(tenant, now);
         }
     }

@@ -25,6 +25,7 @@ impl Lanes {
             }
             return;
         };
+        self.came = true;
         self.filling.came(deliveries.len(), now.instant);
         for delivery in &deliveries {
             self.acks.came(delivery.tag);

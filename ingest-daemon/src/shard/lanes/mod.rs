@@ -60,6 +60,9 @@ pub(super) struct Lanes {
     generation: u64,
     /// How many consumers may still be replaced for another prefetch before the next tick.
     resizes_left: usize,
+    /// Whether anything came since the last tick. While nothing does nobody needs another prefetch, and a broker that
+    /// is silent is asked for nothing that the channel would be given up over.
+    came: bool,
     actions: Vec<Action>,
 }
 
@@ -80,6 +83,7 @@ impl Lanes {
             ordinary: Duration::ZERO,
             generation: 0,
             resizes_left: RESIZES_MAX,
+            came: false,
             actions: Vec::new(),
         }
     }
@@ -181,10 +185,12 @@ impl Lanes {
         let looks = self.watch.tick(&self.lanes, now.instant);
         self.actions.extend(looks.into_iter().map(Action::Look));
         self.resizes_left = RESIZES_MAX;
+        let came = std::mem::take(&mut self.came);
         for tenant in loaded {
-            self.look_after(tenant, now);
+            self.look_after(tenant, came, now);
         }
-        while self.resizes_left > 0
+        while came
+            && self.resizes_left > 0
             && let Some(tenant) = self.load.calmed()
         {
             self.resize(tenant, now);

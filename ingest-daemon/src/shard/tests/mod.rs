@@ -60,6 +60,31 @@ fn a_full_queue_is_stored_in_shorter_runs_while_quiet_tenants_send_beside_it() {
 }
 
 #[test]
+fn a_broker_that_is_silent_is_asked_for_no_other_consumer() {
+    let mut house = House::new();
+    house.running(1, 1);
+    (0..16).for_each(|_| house.deliver(1, &["{"]));
+    house.answer();
+    house.answer();
+    let prefetch = house.prefetch[&tenant(1)];
+    assert!(prefetch > 40, "{prefetch}");
+    house.lanes.tick(house.now());
+    // Its letters are under way, and the lane that had much has nothing more.
+    for _ in 0..50 {
+        house.pass(Duration::from_millis(100));
+        house.lanes.tick(house.now());
+        house.perform();
+        assert!(house.asked.is_empty());
+    }
+    house.deliver(1, &["1"]);
+    house.lanes.tick(house.now());
+    house.perform();
+    house.answer();
+    house.answer();
+    assert_eq!(house.prefetch[&tenant(1)], 20);
+}
+
+#[test]
 fn messages_of_many_busy_tenants_gather_for_a_larger_commit() {
     let mut house = House::with(Policy {
         commit_tenants: 250,
