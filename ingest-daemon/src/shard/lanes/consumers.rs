@@ -91,8 +91,11 @@ impl Lanes {
         let restart_at = match lane.silence.looked(waiting, now) {
             Remedy::Wait => None,
             Remedy::RestartLane => Some(now.instant),
-            // Only where it costs nobody a redelivery: one tenant's queue may be to blame.
-            Remedy::RestartMore { .. } if self.acks.open() == 0 => {
+            // Only where nothing comes to anybody: otherwise it is this queue that is to blame and not the channel, and
+            // what is on its way to others would be redelivered.
+            Remedy::RestartMore { .. }
+                if self.acks.open() == 0 && !self.heard_at.is_some_and(|at| now.instant < at + silent) =>
+            {
                 let why = format!("{waiting} messages wait for tenant {tenant} and none is delivered");
                 self.actions.extend([Action::Restarted, Action::GiveUp(why)]);
                 None

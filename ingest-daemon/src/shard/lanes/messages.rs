@@ -25,7 +25,7 @@ impl Lanes {
             }
             return;
         };
-        self.came = true;
+        self.heard_at = Some(now.instant);
         self.filling.came(deliveries.len(), now.instant);
         for delivery in &deliveries {
             self.acks.came(delivery.tag);

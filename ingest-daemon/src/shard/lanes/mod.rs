@@ -60,9 +60,9 @@ pub(super) struct Lanes {
     generation: u64,
     /// How many consumers may still be replaced for another prefetch before the next tick.
     resizes_left: usize,
-    /// Whether anything came since the last tick. While nothing does nobody needs another prefetch, and a broker that
-    /// is silent is asked for nothing that the channel would be given up over.
-    came: bool,
+    /// When anything last came on the channel.
+    heard_at: Option<Instant>,
+    ticked_at: Option<Instant>,
     actions: Vec<Action>,
 }
 
@@ -83,7 +83,8 @@ impl Lanes {
             ordinary: Duration::ZERO,
             generation: 0,
             resizes_left: RESIZES_MAX,
-            came: false,
+            heard_at: None,
+            ticked_at: None,
             actions: Vec::new(),
         }
     }
@@ -149,6 +150,7 @@ impl Lanes {
         self.quick.forget();
         self.slow.forget();
         self.load = Load::default();
+        self.heard_at = None;
         // What was to be done on the channel is not to be done any more; what was to be told still is.
         self.actions.retain(|action| matches!(action, Action::Tell(..)));
         for tenant in self.tenants() {
@@ -185,7 +187,10 @@ impl Lanes {
         let looks = self.watch.tick(&self.lanes, now.instant);
         self.actions.extend(looks.into_iter().map(Action::Look));
         self.resizes_left = RESIZES_MAX;
-        let came = std::mem::take(&mut self.came);
+        // While nothing comes nobody needs another prefetch, and a broker that is silent is asked for nothing that the
+        // channel would be given up over.
+        let came = self.heard_at.is_some() && self.heard_at >= self.ticked_at;
+        self.ticked_at = Some(now.instant);
         for tenant in loaded {
             self.look_after(tenant, came, now);
         }

@@ -43,6 +43,20 @@ fn a_lane_that_gets_nothing_does_not_cost_its_neighbours_their_channel() {
 }
 
 #[test]
+fn a_channel_that_brings_others_their_messages_is_not_given_up() {
+    let mut house = House::new();
+    house.running(1, 1);
+    house.running(2, 1);
+    for _ in 0..60 {
+        house.deliver(2, &["1"]);
+        let commit = house.commit().unwrap();
+        house.settle(commit, settled, false);
+        house.seconds(2, 5);
+    }
+    assert!(house.restarts > 2 && !house.given_up, "{}", house.restarts);
+}
+
+#[test]
 fn a_lane_that_gets_something_is_well() {
     let mut house = House::new();
     house.running(1, 1);
