@@ -1,0 +1,148 @@
+//! Rounds of assignment. Any control plane may run one; the lock lets one at a time.
+//!
+//! A round costs what has changed. Which tenants have is in their rows: `uncounted` are those for which the last round
+//! counted on another number of workers than they are to have now. What everybody adds up to is in the fleet's row, and
+//! holds for the revision and the daemons that it was written for. Everybody is looked at where it does not hold, where
+//! some cannot be placed alone, and once in a while all the same.
+
+mod store;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use common::id::TenantId;
+use sqlx::{Connection as _, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::{
+    Changes, Connections,
+    changes::{Topic, notify},
+    connections::within,
+    solver::{Placement, Sums, solve},
+};
+
+/// How soon to try again while another control plane's round runs: it may have read before our change.
+const BUSY_RETRY: Duration = Duration::from_millis(20);
+/// How long a round may take. One that looks at ten thousand tenants takes some hundred milliseconds.
+const ROUND_LIMIT: Duration = Duration::from_secs(20);
+/// How often everybody is looked at, whatever is known: rows may have been changed by hand.
+const EVERYBODY_EVERY: Duration = Duration::from_secs(60);
+
+/// What a round came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Round {
+    /// Everything is as it should be now.
+    Done,
+    /// Another control plane's round is running.
+    Busy,
+}
+
+/// Runs rounds until `stop`: whenever demand changes, which it does every second at least.
+pub(crate) async fn run(connections: Connections, changes: Changes, stop: CancellationToken) {
+    let _ = stop
+        .run_until_cancelled(run_on(&connections.rounds, &changes))
+        .await;
+}
+
+async fn run_on(pool: &PgPool, changes: &Changes) {
+    let mut demand = changes.subscribe(Topic::Demand);
+    let mut failing = false;
+    loop {
+        demand.mark_unchanged();
+        match within(pool, ROUND_LIMIT, round).await {
+            Ok(Round::Busy) => {
+                tokio::time::sleep(BUSY_RETRY).await;
+                continue;
+            }
+            Ok(Round::Done) => failing = false,
+            Err(error) => {
+                if failing {
+                    debug!(%error, "still cannot assign lanes");
+                } else {
+                    warn!(%error, "cannot assign lanes; trying on");
+                }
+                failing = true;
+            }
+        }
+        // The sender lives as long as `changes`, which is here.
+        let _ = demand.changed().await;
+    }
+}
+
+async fn round(connection: &mut PgConnection) -> Result<Round, sqlx::Error> {
+    let mut transaction = connection.begin().await?;
+    if !store::lock(&mut transaction).await? {
+        return Ok(Round::Busy);
+    }
+    let seen = store::look(&mut transaction, EVERYBODY_EVERY).await?;
+    let mut changes = store::uncounted(&mut transaction).await?;
+    let alone = match &seen.sums {
+        Some(_) if changes.is_empty() => {
+            transaction.rollback().await?;
+            return Ok(Round::Done);
+        }
+        Some(sums) => {
+            let current = store::lanes_of(&mut transaction, &changes).await?;
+            let placed = sums.place(&changes, &current);
+            placed.map(|(wanted, sums)| (current, wanted, Some(sums)))
+        }
+        None => None,
+    };
+    let everybody = alone.is_none();
+    let (current, wanted, sums) = match alone {
+        Some(alone) => alone,
+        None => {
+            let current = store::lanes(&mut transaction).await?;
+            let (demands, uncounted) = store::demands(&mut transaction).await?;
+            changes = uncounted;
+            let solved = solve(&seen.daemons, &demands, &current);
+            let sums = solved
+                .settled
+                .then(|| Sums::of(&seen.daemons, &demands, &solved.placement));
+            (current, solved.placement, sums)
+        }
+    };
+    let difference = Difference::between(&current, &wanted);
+    let differs = !difference.is_empty() || seen.stale;
+    let revision = store::sum_up(&mut transaction, sums.as_ref(), differs, everybody).await?;
+    if differs {
+        store::write(&mut transaction, revision, &difference, seen.stale).await?;
+        notify(&mut *transaction, Topic::Assignments).await?;
+        info!(
+            placed = difference.placed.len(),
+            withdrawn = difference.withdrawn.len(),
+            "assigned lanes"
+        );
+    }
+    store::count_on(&mut transaction, &changes).await?;
+    transaction.commit().await?;
+    Ok(Round::Done)
+}
+
+/// What a round changes.
+#[derive(Debug, Default)]
+struct Difference {
+    /// Lanes to run, or to run with other workers.
+    placed: Vec<(TenantId, String, i32)>,
+    /// Lanes to stop.
+    withdrawn: Vec<(TenantId, String)>,
+}
+
+impl Difference {
+    fn between(current: &Placement, wanted: &Placement) -> Self {
+        let mut difference = Self::default();
+        for (lane @ (tenant, daemon), &workers) in wanted {
+            if current.get(lane) != Some(&workers) {
+                difference.placed.push((*tenant, daemon.clone(), workers as i32));
+            }
+        }
+        let wanted: BTreeSet<_> = wanted.keys().collect();
+        let withdrawn = current.keys().filter(|lane| !wanted.contains(lane));
+        difference.withdrawn = withdrawn.cloned().collect();
+        difference
+    }
+
+    fn is_empty(&self) -> bool {
+        self.placed.is_empty() && self.withdrawn.is_empty()
+    }
+}
