@@ -94,7 +94,7 @@ impl Lanes {
             // Only where nothing comes to anybody: otherwise it is this queue that is to blame and not the channel, and
             // what is on its way to others would be redelivered.
             Remedy::RestartMore { .. }
-                if self.acks.open() == 0 && !self.heard_at.is_some_and(|at| now.instant < at + silent) =>
+                if self.acks.open() == 0 && self.heard_at.is_none_or(|at| now.instant >= at + silent) =>
             {
                 let why = format!("{waiting} messages wait for tenant {tenant} and none is delivered");
                 self.actions.extend([Action::Restarted, Action::GiveUp(why)]);
@@ -126,7 +126,8 @@ impl Lanes {
         {
             // It consumes again at once, and holds little until it can be written.
             self.on(tenant, Event::Park { until: now.instant }, now);
-        } else if came {
+        } else if came || lane.is_long_unwritable() {
+            // Nothing more may come to one that cannot be written until it may hold more.
             self.resize(tenant, now);
         }
     }
