@@ -14,7 +14,7 @@ use tests::{Account, Answer, Environment, Member, Rest, usage};
 use uuid::Uuid;
 
 /// What takes longer on two busy cores has failed.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 const DAEMON: &str = "ingest-daemon-1";
 const CONTROL_PLANE: &str = "control-plane-1";
 

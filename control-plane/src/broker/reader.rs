@@ -35,8 +35,8 @@ const REFUSED: u16 = 403;
 const AHEAD_LETTERS: u16 = 32;
 /// The most of their bodies, going by the largest of those before.
 const AHEAD_BYTES: usize = 4 << 20;
-/// How long the broker may be silent before its queue is taken to have no more.
-const SILENCE: Duration = Duration::from_secs(2);
+/// How long the broker may be silent before its queue is taken to have no more. A busy machine's is for two seconds.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How many single acknowledgements are sent together. Of many more a quorum queue's client in the broker keeps some
 /// for later, and forgets those when the channel ends.
 const ACKS_AT_ONCE: usize = 16;

@@ -18,4 +18,4 @@ mod wiped;
 use std::time::Duration;
 
 /// How long a message of a neighbour may wait here: a second on a machine that has time, and tests run many at once.
-const UNNOTICED: Duration = Duration::from_secs(3);
+const UNNOTICED: Duration = Duration::from_secs(5);

@@ -217,8 +217,10 @@ async fn a_database_that_may_only_be_read_for_a_moment_holds_everything_and_is_n
     let tenants = stack.tenants(3).await;
     let account = stack.account(&tenants, 50).await;
     let set = async |value: &str| {
+        // The test's own sessions may have begun while the database was read-only.
         let set = format!(
-            "do $$ begin execute format('alter database %I {value}', current_database()); end $$;
+            "set transaction read write;
+             do $$ begin execute format('alter database %I {value}', current_database()); end $$;
              select pg_terminate_backend(pid) from pg_stat_activity
              where datname = current_database() and application_name = 'jalur-ingest-daemon'"
         );
