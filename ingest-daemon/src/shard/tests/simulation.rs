@@ -10,7 +10,7 @@ use std::{collections::VecDeque, time::Duration};
 use proptest::prelude::*;
 
 use super::house::{House, settled, tenant};
-use crate::{commit::Commit, flow::Policy};
+use crate::{commit::Commit, config::Ingest, flow::Policy};
 
 const STEP: Duration = Duration::from_micros(100);
 /// A round trip to a broker that is busy.
@@ -18,15 +18,6 @@ const ROUND_TRIP_STEPS: u64 = 10;
 const TICK_STEPS: u64 = 1_000;
 /// What the daemon does not read at once it reads after this.
 const LOOK_STEPS: u64 = 10;
-
-const POLICY: Policy = Policy {
-    run_rows: 250,
-    commit_rows: 1_000,
-    commit_rows_spread: 4_000,
-    commit_bytes: 1 << 20,
-    commit_tenants: 250,
-    held_bytes: 32 << 20,
-};
 
 struct World {
     house: House,
@@ -66,7 +57,7 @@ struct Seen {
 impl World {
     /// So many lanes without anything in their queues.
     fn new(lanes: usize, bytes: usize, database: Duration) -> Self {
-        let mut house = House::with(POLICY);
+        let mut house = House::with(Policy::of(&Ingest::default()));
         (0..lanes).for_each(|n| house.lanes.run(tenant(n), 3, 1, house.now()));
         while house.consumers.len() < lanes {
             house.pass(Duration::ZERO);
