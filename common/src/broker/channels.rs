@@ -71,7 +71,7 @@ impl Channels {
         let free = Arc::clone(&self.free).acquire_owned();
         let permit = tokio::select! {
             biased;
-            () = link.lost() => return Err(Error::Down),
+            away = link.gone() => return Err(away.into()),
             () = link.blocks(), if self.purpose == Purpose::Publishing => return Err(Error::Blocked),
             permit = free => permit.map_err(|_| Error::Down)?,
         };
@@ -94,7 +94,11 @@ impl Channels {
     }
 
     async fn open(&self, link: Arc<Link>) -> Result<Open, Error> {
-        let channel = link.channel().await?;
+        let channel = tokio::select! {
+            biased;
+            away = link.gone() => return Err(away.into()),
+            channel = link.channel() => channel?,
+        };
         if self.purpose == Purpose::Publishing {
             // Only who publishes is told of an alarm, and from then on nothing more of his is read: so the first
             // thing to be published is nobody's, and it is read if what follows is answered.
@@ -105,6 +109,7 @@ impl Channels {
             tokio::select! {
                 biased;
                 () = link.blocks() => return Err(Error::Blocked),
+                away = link.gone() => return Err(away.into()),
                 ready = within(probe) => ready?,
             }
         }

@@ -61,6 +61,24 @@ impl Error {
     }
 }
 
+/// Why there is no connection at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Away {
+    /// The broker went, or has not been there yet.
+    Down,
+    /// It takes no messages, and the connection was cut for that: what the broker had not read of it is read never.
+    Blocked,
+}
+
+impl From<Away> for Error {
+    fn from(away: Away) -> Self {
+        match away {
+            Away::Down => Self::Down,
+            Away::Blocked => Self::Blocked,
+        }
+    }
+}
+
 /// One connection, for as long as it lasts.
 #[derive(Debug)]
 pub struct Link {
@@ -93,6 +111,16 @@ impl Link {
         self.lost.cancelled().await;
     }
 
+    /// Completes with the reason why there is no use in waiting for it, when it is gone.
+    async fn gone(&self) -> Away {
+        self.lost().await;
+        self.away()
+    }
+
+    fn away(&self) -> Away {
+        if self.blocked() { Away::Blocked } else { Away::Down }
+    }
+
     /// Whether the broker has stopped reading what this connection sends (memory or disk alarm).
     pub fn blocked(&self) -> bool {
         self.connection.status().blocked()
@@ -109,28 +137,28 @@ impl Link {
 /// A handle on a connection that is kept up.
 #[derive(Clone, Debug)]
 pub struct Broker {
-    link: watch::Receiver<Option<Arc<Link>>>,
+    link: watch::Receiver<Result<Arc<Link>, Away>>,
 }
 
 impl Broker {
     /// The current connection, waiting for one at most [`REQUEST_TIMEOUT`].
     pub async fn link(&self) -> Result<Arc<Link>, Error> {
         let mut link = self.link.clone();
-        let up = link.wait_for(Option::is_some);
+        let up = link.wait_for(Result::is_ok);
         match tokio::time::timeout(REQUEST_TIMEOUT, up).await {
-            Ok(Ok(link)) => link.clone().ok_or(Error::Down),
+            Ok(Ok(link)) => Ok(link.clone()?),
             Ok(Err(_)) | Err(_) => Err(Error::Down),
         }
     }
 
     /// The current connection, without waiting for one.
     pub fn current(&self) -> Result<Arc<Link>, Error> {
-        self.link.borrow().clone().ok_or(Error::Down)
+        Ok(self.link.borrow().clone()?)
     }
 
     /// Whether there is a connection at the moment.
     pub fn is_up(&self) -> bool {
-        self.link.borrow().is_some()
+        self.link.borrow().is_ok()
     }
 }
 
@@ -153,7 +181,7 @@ pub fn connect_metered(
             "amqps:// is not spoken yet, and nothing of it is said in clear; use amqp:// on a network that you trust",
         ));
     }
-    let (sender, link) = watch::channel(None);
+    let (sender, link) = watch::channel(Err(Away::Down));
     Ok((
         Broker { link },
         Supervisor::new(uri, name.to_owned(), meter, sender),

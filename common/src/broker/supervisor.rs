@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Link, Meter, REQUEST_TIMEOUT, Wall, within};
+use super::{Away, Link, Meter, REQUEST_TIMEOUT, Wall, within};
 
 /// A hung program's deliveries come free after two to three of these without a word: 2 to 3 s, before its tenants have
 /// moved, so that another daemon finds them in the queue. (With 2 s it was 6 s until they were stored, with 3 s 9 s.) A
@@ -24,7 +24,7 @@ pub struct Supervisor {
     uri: AMQPUri,
     name: String,
     meter: Meter,
-    link: watch::Sender<Option<Arc<Link>>>,
+    link: watch::Sender<Result<Arc<Link>, Away>>,
 }
 
 impl Supervisor {
@@ -32,7 +32,7 @@ impl Supervisor {
         mut uri: AMQPUri,
         name: String,
         meter: Meter,
-        link: watch::Sender<Option<Arc<Link>>>,
+        link: watch::Sender<Result<Arc<Link>, Away>>,
     ) -> Self {
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
         Self {
@@ -58,7 +58,7 @@ impl Supervisor {
                 lost: CancellationToken::new(),
                 blocked: watch::Sender::new(false),
             });
-            self.link.send_replace(Some(Arc::clone(&link)));
+            self.now(Ok(Arc::clone(&link)));
 
             while link.connection.status().connected() {
                 tokio::select! {
@@ -84,7 +84,7 @@ impl Supervisor {
                 }
             }
 
-            self.link.send_replace(None);
+            self.now(Err(link.away()));
             link.lost.cancel();
             if !stop.is_cancelled() {
                 warn!(connection = self.name, "lost the connection to RabbitMQ");
@@ -101,6 +101,12 @@ impl Supervisor {
                 }
             }
         }
+    }
+
+    /// Tells everybody that has a handle.
+    fn now(&self, link: Result<Arc<Link>, Away>) {
+        // What was before is nobody's business any more.
+        drop(self.link.send_replace(link));
     }
 
     async fn connected(&self) -> (Connection, Wall) {
@@ -120,6 +126,7 @@ impl Supervisor {
                 Ok(Err(_)) | Err(_) => {}
             }
             said = true;
+            self.now(Err(Away::Down));
             let pause = match backoff.next() {
                 Some(pause) => pause,
                 None => continue,
