@@ -31,8 +31,8 @@ use crate::error::Error as CallError;
 /// The reply codes of a queue that is not there, and of one that somebody consumes exclusively.
 const NOT_FOUND: u16 = 404;
 const REFUSED: u16 = 403;
-/// The most letters that are asked of the broker together.
-const AHEAD_LETTERS: u16 = 32;
+/// The most letters that are asked of the broker together. Each time costs three round trips.
+const AHEAD_LETTERS: u16 = 128;
 /// The most of their bodies, going by the largest of those before.
 const AHEAD_BYTES: usize = 4 << 20;
 /// How long the broker may be silent before its queue is taken to have no more. A busy machine's is for two seconds.
@@ -311,7 +311,7 @@ mod tests {
     #[test]
     fn more_are_asked_for_together_until_their_sizes_say_otherwise() {
         assert_eq!(at_once_next(1, 300), 2);
-        assert_eq!(at_once_next(16, 300), AHEAD_LETTERS);
+        assert_eq!(at_once_next(64, 300), AHEAD_LETTERS);
         assert_eq!(at_once_next(AHEAD_LETTERS, 0), AHEAD_LETTERS);
         assert_eq!(at_once_next(AHEAD_LETTERS, AHEAD_BYTES / 5), 5);
         assert_eq!(at_once_next(AHEAD_LETTERS, AHEAD_BYTES * 5), 1);
