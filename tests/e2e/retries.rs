@@ -165,40 +165,46 @@ async fn what_is_mended_meanwhile_is_stored_once_under_its_id() {
 
 #[tokio::test]
 async fn a_deleted_tenants_retries_are_dropped() {
+    // Each waits for most of a minute.
+    tokio::join!(
+        the_retries_of_a_deleted_tenant_are_dropped("classic"),
+        the_retries_of_a_deleted_tenant_are_dropped("quorum")
+    );
+}
+
+async fn the_retries_of_a_deleted_tenant_are_dropped(queue_type: &'static str) {
     /// More than a quorum queue dead-letters at once.
     const DROPPED: u32 = 40;
     /// Long enough for all of them to wait at once on a busy machine.
     const QUEUE: &str = "jalur.retry.15000ms";
-    for queue_type in ["classic", "quorum"] {
-        let stack = start("15s", queue_type).await;
-        let tenant = fussy(&stack).await;
-        let mut publisher = Publisher::new(stack.amqp_url());
-        for number in 0..DROPPED {
-            poison_by(&mut publisher, tenant).await;
-            // Of more than twenty in a row the others would be held.
-            if number % 5 == 4 {
-                publisher.send(&[tenant], 1, 64).await.unwrap();
-            }
+    let stack = start("15s", queue_type).await;
+    let tenant = fussy(&stack).await;
+    let mut publisher = Publisher::new(stack.amqp_url());
+    for number in 0..DROPPED {
+        poison_by(&mut publisher, tenant).await;
+        // Of more than twenty in a row the others would be held.
+        if number % 5 == 4 {
+            publisher.send(&[tenant], 1, 64).await.unwrap();
         }
-        waits(&stack, QUEUE, DROPPED).await;
-        let path = format!("/api/tenants/{tenant}");
-        let (code, answer) = stack.delete(&path, &stack.admin()).await;
-        assert!((200..300).contains(&code), "{answer}");
-        eventually("the delay queue drains", async || {
-            stack.queue(QUEUE).await == Some((0, 0))
-        })
-        .await;
-        assert_eq!(stack.queue(&tenant.queue()).await, None);
-        assert_eq!(stack.queue(&tenant.dead_letter_queue()).await, None);
-
-        // They are in nobody's way.
-        let tenant = fussy(&stack).await;
-        let id = poison(&stack, tenant).await;
-        waits(&stack, QUEUE, 1).await;
-        alter(&stack, tenant, "drop constraint fussy").await;
-        stack.stored(tenant, 1).await;
-        assert_eq!(ids(&stack, tenant).await, [id]);
     }
+    waits(&stack, QUEUE, DROPPED).await;
+    let path = format!("/api/tenants/{tenant}");
+    let (code, answer) = stack.delete(&path, &stack.admin()).await;
+    assert!((200..300).contains(&code), "{answer}");
+    eventually("the delay queue drains", async || {
+        stack.queue(QUEUE).await == Some((0, 0))
+    })
+    .await;
+    assert_eq!(stack.queue(&tenant.queue()).await, None);
+    assert_eq!(stack.queue(&tenant.dead_letter_queue()).await, None);
+
+    // They are in nobody's way.
+    let tenant = fussy(&stack).await;
+    let id = poison(&stack, tenant).await;
+    waits(&stack, QUEUE, 1).await;
+    alter(&stack, tenant, "drop constraint fussy").await;
+    stack.stored(tenant, 1).await;
+    assert_eq!(ids(&stack, tenant).await, [id]);
 }
 
 #[tokio::test]
