@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use common::id::TenantId;
 use opentelemetry::metrics::Histogram;
 use sqlx::PgPool;
+use time::OffsetDateTime;
 use tracing::debug;
 
 use super::{
@@ -113,19 +114,20 @@ impl Tenants {
         let id = tenant.id;
         // The queue first: what leaves it meanwhile is then counted as held, and not missed.
         let depth = self.queues.depth(id).await.ok();
-        match depth {
+        let missed = match depth {
             Some(Depth { queue: None, .. }) => self.miss(tenant, &id.queue()).await,
             Some(Depth {
                 dead_letters: None, ..
             }) => self.miss(tenant, &id.dead_letter_queue()).await,
-            _ => {}
-        }
+            _ => None,
+        };
         let lanes = self.fleet.lanes(id).await?;
         let depth = depth.map(|depth| depth.with_held(lanes.held));
         Ok(Runtime {
             consumers: lanes.consumers,
             depth,
-            problem: problems::of(&self.pool, id).await?,
+            // It may have been made again since, and yet it is what this answer is about.
+            problem: problems::of(&self.pool, id).await?.or(missed),
         })
     }
 
@@ -138,9 +140,9 @@ impl Tenants {
     }
 
     /// A queue is not there: that is its tenant's problem until it is made again, which is at once.
-    async fn miss(&self, tenant: &Tenant, queue: &str) {
+    async fn miss(&self, tenant: &Tenant, queue: &str) -> Option<Problem> {
         if tenant.phase != Phase::Ready {
-            return;
+            return None;
         }
         let detail = format!("its queue {queue} is missing, and is being made again");
         // Before it is made again, which ends the problem.
@@ -148,6 +150,7 @@ impl Tenants {
             debug!(tenant = %tenant.id, %error, "could not write down that a queue is missing");
         }
         self.missed.note(tenant.id);
+        Some(Problem::new(Kind::Queue, &detail, OffsetDateTime::now_utc()))
     }
 
     /// Changes a tenant; a pause answers once nothing consumes.
