@@ -6,10 +6,7 @@ use common::id::TenantId;
 use futures::future::try_join_all;
 use lapin::BasicProperties;
 use serde_json::json;
-use tests::{
-    Proxy,
-    load::{Publisher, Reader},
-};
+use tests::load::{Publisher, Reader};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
 
@@ -186,15 +183,9 @@ async fn a_tenant_whose_table_is_locked_waits_alone() {
 #[tokio::test]
 async fn a_shard_whose_channel_does_not_answer_gives_its_deliveries_back() {
     const MESSAGES: u32 = 10;
-    let options = Options {
-        daemons: 0,
-        ..Options::default()
+    let Some(stack) = Stack::start_alone("a channel that hangs", Options::default()).await else {
+        return;
     };
-    let mut stack = Stack::start(options).await;
-    let proxy = Proxy::start(stack.amqp_url(), Duration::ZERO).await.unwrap();
-    // The connection is to outlive the silence.
-    stack.configure_daemons("JALUR_RABBITMQ__URL", format!("{}?heartbeat=60", proxy.url()));
-    stack.add_daemon().await;
     let tenant = stack.tenant("held").await;
     let lock = stack.lock_table(tenant).await;
     let mut publisher = Publisher::new(stack.amqp_url());
@@ -202,7 +193,7 @@ async fn a_shard_whose_channel_does_not_answer_gives_its_deliveries_back() {
     let waiting = async || stack.queue(&tenant.queue()).await.unwrap().0;
     eventually("the daemon has them", async || waiting().await == 0).await;
 
-    proxy.stand_still();
+    stack.hang_consuming_channels(true).await;
     let (path, admin) = (format!("/api/tenants/{tenant}"), stack.admin());
     let (status, answer) = stack.patch(&path, &admin, &json!({ "status": "paused" })).await;
     assert_eq!(status, 200, "{answer}");
@@ -210,7 +201,7 @@ async fn a_shard_whose_channel_does_not_answer_gives_its_deliveries_back() {
         said(&stack, "a shard lost its channel") == 1
     })
     .await;
-    proxy.go_on();
+    stack.hang_consuming_channels(false).await;
     eventually("they are back", async || waiting().await == MESSAGES).await;
 
     lock.rollback().await.unwrap();

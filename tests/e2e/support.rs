@@ -240,6 +240,19 @@ impl Stack {
         native.rabbitmq().control(&arguments).await.unwrap();
     }
 
+    /// Has every channel that consumes hang, or all go on. Their connections answer otherwise.
+    pub(crate) async fn hang_consuming_channels(&self, hang: bool) {
+        let native = self.0.environment().native().unwrap();
+        let expression = match hang {
+            true => {
+                "[sys:suspend(C) || C <- rabbit_channel:list_local(),
+                  [{consumer_count, N}] <- [rabbit_channel:info(C, [consumer_count])], N > 0]."
+            }
+            false => "[sys:resume(C) || C <- rabbit_channel:list_local()].",
+        };
+        native.rabbitmq().control(&["eval", expression]).await.unwrap();
+    }
+
     /// Freezes the broker, as a machine that hangs would, or thaws it.
     pub(crate) fn freeze_rabbitmq(&self, frozen: bool) {
         let native = self.0.environment().native().unwrap();

@@ -4,8 +4,10 @@
 //! would consuming one that somebody holds exclusively: where others consume already, it is tried on a channel of its own
 //! first.
 
+use std::{pin::pin, time::Duration};
+
 use common::{
-    broker::{Error, Link, within},
+    broker::{Error, Link, REQUEST_TIMEOUT, within},
     id::TenantId,
 };
 use futures::future;
@@ -14,10 +16,14 @@ use lapin::{
     options::{BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
+use tokio::time::timeout;
 
 /// A consumer's priority, and that of one on trial: it gets nothing while another takes it.
 const NORMAL: i32 = 0;
 const TRIAL: i32 = -1_000;
+
+/// How much later than the connection's a late channel's answer may come.
+const BEHIND_OTHERS: Duration = Duration::from_secs(1);
 
 /// A consumer that is wanted.
 pub(super) struct Wanted {
@@ -35,7 +41,7 @@ pub(super) async fn is_safe(link: &Link, probe: Option<Channel>, wanted: &Wanted
     let (probe, queue) = probed(link, probe, wanted.tenant).await?;
     if wanted.wary || queue.consumer_count() > 0 {
         let trial = link.channel().await?;
-        consume(&trial, wanted.tenant, "", 1, TRIAL).await?;
+        within(consume(&trial, wanted.tenant, "", 1, TRIAL)).await?;
         // What it may have got goes back to the queue.
         let _ = within(trial.close(200, "done".into())).await;
     }
@@ -62,8 +68,39 @@ pub(super) async fn probed(
 }
 
 /// Registers the consumer that is wanted.
-pub(super) async fn register(channel: &Channel, wanted: &Wanted, tag: &str) -> Result<Consumer, Error> {
-    consume(channel, wanted.tenant, tag, wanted.prefetch, NORMAL).await
+pub(super) async fn register(
+    link: &Link,
+    channel: &Channel,
+    wanted: &Wanted,
+    tag: &str,
+) -> Result<Consumer, Error> {
+    answered(
+        link,
+        consume(channel, wanted.tenant, tag, wanted.prefetch, NORMAL),
+    )
+    .await
+}
+
+/// Awaits a request on the channel that lanes share. To give that up redelivers what all of them have, and sends again
+/// what is being published of it: so it is late only where the connection answers otherwise. Where nothing is answered
+/// at all heartbeats judge the connection.
+pub(super) async fn answered<T>(
+    link: &Link,
+    request: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, Error> {
+    let mut request = pin!(request);
+    let mut patience = REQUEST_TIMEOUT;
+    loop {
+        if let Ok(answer) = timeout(patience, &mut request).await {
+            return Ok(answer?);
+        }
+        if patience == BEHIND_OTHERS {
+            return Err(Error::Timeout);
+        }
+        if link.channel().await.is_ok() {
+            patience = BEHIND_OTHERS;
+        }
+    }
 }
 
 async fn consume(
@@ -72,7 +109,7 @@ async fn consume(
     tag: &str,
     prefetch: u16,
     priority: i32,
-) -> Result<Consumer, Error> {
+) -> lapin::Result<Consumer> {
     // Per consumer: `global` would bound the channel, which all its tenants share. It holds for the consumers that
     // are registered after it, so the two requests must follow each other on the channel: `join` polls them in this
     // order and at once, and they are queued when first polled.
@@ -88,8 +125,8 @@ async fn consume(
         arguments.insert("x-priority".into(), AMQPValue::LongInt(priority));
     }
     let consumer = channel.basic_consume(tenant.queue().into(), tag.into(), options, arguments);
-    let (qos, consumer) = within(async { Ok(future::join(qos, consumer).await) }).await?;
-    qos.and(consumer).map_err(Error::from)
+    let (qos, consumer) = future::join(qos, consumer).await;
+    qos.and(consumer)
 }
 
 /// What a refused consumer is told an operator.

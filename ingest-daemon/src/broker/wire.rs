@@ -124,12 +124,12 @@ impl Wire {
         let Some(tag) = self.consumer_tags.get(&tenant).cloned() else {
             return;
         };
-        let channel = self.channel.clone();
+        let (link, channel) = (Arc::clone(&self.link), self.channel.clone());
         self.requests.push(
             async move {
                 let cancelled =
                     channel.basic_cancel(tag.as_str().into(), BasicCancelOptions { nowait: false });
-                Answer::Cancelled(within(cancelled).await)
+                Answer::Cancelled(registration::answered(&link, cancelled).await)
             }
             .boxed(),
         );
@@ -254,7 +254,7 @@ impl Wire {
                 async move {
                     match registration::is_safe(&link, probe, &wanted).await {
                         Ok(probe) => {
-                            let consumer = registration::register(&channel, &wanted, &tag).await;
+                            let consumer = registration::register(&link, &channel, &wanted, &tag).await;
                             Answer::Consumer(tenant, consumer.map_err(Failure::Channel), Some(probe))
                         }
                         Err(error) => Answer::Consumer(tenant, Err(Failure::Queue(error)), None),
