@@ -17,6 +17,7 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 use tokio::time::timeout;
+use tracing::warn;
 
 /// A consumer's priority, and that of one on trial: it gets nothing while another takes it.
 const NORMAL: i32 = 0;
@@ -97,6 +98,7 @@ pub(super) async fn answered<T>(
         if patience == BEHIND_OTHERS {
             return Err(Error::Timeout);
         }
+        warn!("RabbitMQ has not answered for {} s", REQUEST_TIMEOUT.as_secs());
         if link.channel().await.is_ok() {
             patience = BEHIND_OTHERS;
         }

@@ -4,6 +4,8 @@
 //! looked at all the while, so the time that a message waits is what a reader would have seen, and no statement's
 //! start.
 
+mod witness;
+
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -28,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
 
+use self::witness::Witness;
 use crate::Stack;
 
 /// How long one step may take before the connection is made anew.
@@ -60,6 +63,7 @@ pub struct Account {
     publishing: JoinHandle<Sent>,
     watch: CancellationToken,
     watching: JoinHandle<Stored>,
+    witness: Witness,
 }
 
 /// What became of it.
@@ -75,8 +79,11 @@ pub struct Report {
     pub redelivered: u64,
     /// Messages in the tenants' dead-letter queues.
     pub dead_lettered: u64,
-    /// The longest that a stored message waited from its publishing until it was seen in the table.
+    /// The longest that a stored message waited from its publishing until it was seen in the table, beyond what the
+    /// services themselves made anybody wait.
     pub standstill: Duration,
+    /// That of the message which waited longest: for how long the services stood still meanwhile.
+    pub services: Duration,
 }
 
 impl Report {
@@ -111,6 +118,7 @@ impl Account {
                 Arc::clone(&started),
                 watch.clone(),
             )),
+            witness: Witness::start(stack.amqp_url(), stack.database(), &watch),
             tenants: tenants.to_vec(),
             database: stack.database().clone(),
             amqp_url: stack.amqp_url().to_owned(),
@@ -172,9 +180,16 @@ impl Account {
         sleep(LOOK * 4).await;
         self.watch.cancel();
         let stored = self.watching.await?;
+        let services = self.witness.finish().await?;
         let waited = |(key, (seen, _)): (&Key, &(Instant, u64))| {
-            sent.get(key).map(|(at, _)| seen.saturating_duration_since(*at))
+            let at = sent.get(key)?.0;
+            let services = services.within(at, *seen);
+            Some((
+                seen.saturating_duration_since(at).saturating_sub(services),
+                services,
+            ))
         };
+        let (standstill, services) = stored.iter().filter_map(waited).max().unwrap_or_default();
         let broker = Broker {
             tenants: &self.tenants,
             amqp_url: &self.amqp_url,
@@ -186,7 +201,8 @@ impl Account {
             doubled: stored.values().map(|(_, rows)| rows - 1).sum(),
             redelivered: broker.redelivered(&stored).await?,
             dead_lettered: broker.dead_lettered().await?,
-            standstill: stored.iter().filter_map(waited).max().unwrap_or_default(),
+            standstill,
+            services,
         })
     }
 }
