@@ -16,7 +16,7 @@ use common::{
 };
 use futures::{
     FutureExt as _, Stream, StreamExt as _,
-    future::BoxFuture,
+    future::{self, BoxFuture},
     stream::{self, FuturesUnordered, SelectAll},
 };
 use lapin::{
@@ -119,20 +119,23 @@ impl Wire {
         self.start_subscriptions();
     }
 
-    /// Asks for the tenant's consumer to be cancelled. Answered by [`Event::Ended`].
+    /// Asks for the tenant's consumer to be cancelled, before whatever is acknowledged from now on. Answered by
+    /// [`Event::Ended`].
     pub(crate) fn cancel(&mut self, tenant: TenantId) {
         let Some(tag) = self.consumer_tags.get(&tenant).cloned() else {
             return;
         };
         let (link, channel) = (Arc::clone(&self.link), self.channel.clone());
-        self.requests.push(
-            async move {
-                let cancelled =
-                    channel.basic_cancel(tag.as_str().into(), BasicCancelOptions { nowait: false });
-                Answer::Cancelled(registration::answered(&link, cancelled).await)
-            }
-            .boxed(),
-        );
+        let mut cancel = async move {
+            let cancelled = channel.basic_cancel(tag.as_str().into(), BasicCancelOptions { nowait: false });
+            Answer::Cancelled(registration::answered(&link, cancelled).await)
+        }
+        .boxed();
+        // The frame is queued when the future is first polled.
+        self.requests.push(match (&mut cancel).now_or_never() {
+            Some(answer) => future::ready(answer).boxed(),
+            None => cancel,
+        });
     }
 
     /// Asks how many messages wait in the tenant's queue. Answered by [`Event::Waiting`], if it can be.

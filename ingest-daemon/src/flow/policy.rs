@@ -282,9 +282,14 @@ impl Policy {
     }
 
     /// How many messages of a lane can be waited for, if a commit takes so many at most: as many as are sure to come, and
-    /// not all of those, since the broker is to go on meanwhile.
-    pub(crate) fn gather_room(prefetch: u16, rows: usize) -> usize {
-        usize::from(prefetch).div_ceil(2).min(rows)
+    /// not all of those, since the broker is to go on meanwhile; but for one that is `to_grow`, which happens once it has
+    /// all that it may hold.
+    pub(crate) fn gather_room(prefetch: u16, to_grow: bool, rows: usize) -> usize {
+        let prefetch = usize::from(prefetch);
+        match to_grow {
+            true => prefetch.min(rows),
+            false => prefetch.div_ceil(2).min(rows),
+        }
     }
 
     /// The bounds of a commit that `tenants` tenants with `workers` workers in all wait for.

@@ -23,6 +23,8 @@ pub(crate) struct Buffer {
     busy: usize,
     /// How many deliveries are not settled, wherever they are.
     unsettled: usize,
+    /// How many of them a consumer before the present one brought, as long as they are settled first.
+    before: usize,
     /// Since when nothing has been settled although something is unsettled.
     stuck_since: Instant,
     /// What its messages are like.
@@ -37,6 +39,7 @@ impl Buffer {
             in_commit: 0,
             busy: 0,
             unsettled: 0,
+            before: 0,
             stuck_since: now,
             traffic: Traffic::default(),
         }
@@ -99,6 +102,16 @@ impl Buffer {
         self.unsettled
     }
 
+    /// How many of them the present consumer brought.
+    pub(super) fn of_consumer(&self) -> usize {
+        self.unsettled - self.before
+    }
+
+    /// Another consumer brings what comes from now on.
+    pub(super) fn begin(&mut self) {
+        self.before = self.unsettled;
+    }
+
     /// For how long nothing has been settled although something is unsettled.
     pub(crate) fn stuck_for(&self, now: Instant) -> Duration {
         match self.unsettled {
@@ -151,6 +164,7 @@ impl Buffer {
     /// So many of its deliveries are settled.
     pub(crate) fn settle(&mut self, count: usize, now: Instant) {
         self.unsettled = self.unsettled.saturating_sub(count);
+        self.before = self.before.saturating_sub(count);
         if count > 0 {
             self.stuck_since = now;
         }
@@ -167,6 +181,6 @@ impl Buffer {
     pub(super) fn forget(&mut self) {
         self.waiting.clear();
         self.bodiless.clear();
-        (self.in_commit, self.busy, self.unsettled) = (0, 0, 0);
+        (self.in_commit, self.busy, self.unsettled, self.before) = (0, 0, 0, 0);
     }
 }

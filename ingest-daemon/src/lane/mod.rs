@@ -147,10 +147,34 @@ impl Lane {
         policy.prefetch(asking, neighbours)
     }
 
-    /// Whether its consumer is worth replacing by one with another prefetch.
+    /// Whether its consumer holds as much as it may. Then nothing is on its way.
+    pub(crate) fn is_full(&self) -> bool {
+        self.buffer.of_consumer() >= self.consumer.prefetch().into()
+    }
+
+    /// Whether its consumer is worth replacing by one with another prefetch, and now. A quorum queue gives back what is on
+    /// its way to a consumer that is cancelled, and delivers it again as redelivered: so one that holds as much as it may
+    /// is replaced, which is when more is of use; and one that may hold too much also while it holds nothing, or where
+    /// there is no room for what it brings, since that goes back in any case.
     pub(crate) fn wants_another(&self, policy: &Policy, busy: bool, neighbours: Neighbours) -> bool {
+        let (has, wants) = (self.consumer.prefetch(), self.wants(policy, busy, neighbours));
+        let may_hold_less = || self.buffer.unsettled() == 0 || self.room.is_there();
         self.consumer.state() == State::Running
-            && worth_changing(self.consumer.prefetch(), self.wants(policy, busy, neighbours))
+            && worth_changing(has, wants)
+            && (self.is_full() || (wants < has && may_hold_less()))
+    }
+
+    /// Its consumer is registered. Answers whether a problem has ended.
+    pub(crate) fn registered(&mut self, now: Instant) -> bool {
+        self.silence.begin(now);
+        self.buffer.begin();
+        self.consumer.registered()
+    }
+
+    /// Whether its consumer is to be replaced by one that may hold more, once it holds as much as it may.
+    pub(crate) fn is_to_grow(&self, policy: &Policy, busy: bool, neighbours: Neighbours) -> bool {
+        let (has, wants) = (self.consumer.prefetch(), self.wants(policy, busy, neighbours));
+        wants > has && worth_changing(has, wants)
     }
 
     /// Whether its messages' size is known, and its consumer was asked for when it was not.

@@ -13,7 +13,7 @@ use crate::{
     backoff::Backoff,
     clock::Now,
     commit::Portion,
-    flow::{Filled, Policy, Stream},
+    flow::{Filled, Neighbours, Policy, Stream},
     lane::Lane,
     quarantine::Pace,
 };
@@ -118,8 +118,11 @@ impl Filling {
                 chosen.push(tenant);
             }
         }
-        let company = self.stream.has_company(now);
-        let mut allowance = policy.allowance(chosen.len(), workers, company);
+        let neighbours = Neighbours {
+            busy_workers: load.busy_workers(),
+            company: self.stream.has_company(now),
+        };
+        let mut allowance = policy.allowance(chosen.len(), workers, neighbours.company);
         let mut portions = Vec::with_capacity(chosen.len());
         let mut unserved = Vec::new();
         let (mut rows, mut quiet_rows, mut room, mut left) = (0, 0, 0, !self.turns.order.is_empty());
@@ -133,7 +136,8 @@ impl Filling {
                 continue;
             }
             let workers = lane.assignment.workers;
-            room += Policy::gather_room(lane.consumer.prefetch(), allowance.rows(workers));
+            let to_grow = lane.is_to_grow(policy, load.is_busy(tenant), neighbours);
+            room += Policy::gather_room(lane.consumer.prefetch(), to_grow, allowance.rows(workers));
             let messages = lane.buffer.take(workers, &mut allowance);
             rows += messages.len();
             // One that has just begun may turn out to have much.

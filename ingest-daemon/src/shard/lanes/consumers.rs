@@ -32,8 +32,7 @@ impl Lanes {
     pub(in crate::shard) fn subscribed(&mut self, tenant: TenantId, now: Now) {
         if let Some(lane) = self.lanes.get_mut(&tenant) {
             self.admission.answered(lane.consumer.prefetch());
-            lane.silence.begin(now.instant);
-            if lane.consumer.registered() {
+            if lane.registered(now.instant) {
                 info!(%tenant, "the queue can be consumed again");
             }
         }

@@ -34,13 +34,13 @@ impl Lanes {
             }
         }
         let had_room = lane.take_in(tenant, deliveries, self.terms.message_bytes_max, now);
-        let known = lane.has_become_known();
+        let full = lane.is_full();
         let much = lane.has_much() && self.load.has_much(tenant, lane.assignment.workers, now.instant);
         match had_room {
             true => {
                 self.pursue(tenant, now);
                 // It waits in its queue meanwhile.
-                if known || much {
+                if full || much {
                     self.resize(tenant, now);
                 }
             }
@@ -122,8 +122,12 @@ impl Lanes {
         for tag in lane.settle(settled, took, &self.terms.retry, now) {
             self.acks.settle(tag);
         }
+        let empty = lane.buffer.unsettled() == 0;
         self.give_back_if_draining(tenant, now);
         self.pursue(tenant, now);
+        if empty {
+            self.resize(tenant, now);
+        }
     }
 
     /// Whether a letter was published.

@@ -46,6 +46,8 @@ pub(super) struct House {
     pub(super) back: BTreeSet<u64>,
     pub(super) consumers: BTreeSet<TenantId>,
     pub(super) asked: Vec<TenantId>,
+    /// Whose consumers were asked to be cancelled, since that was last looked at.
+    pub(super) cancelled: Vec<TenantId>,
     /// What each one's consumer may hold.
     pub(super) prefetch: BTreeMap<TenantId, u16>,
     /// Whose consumers are to be tried apart.
@@ -81,6 +83,7 @@ impl House {
             back: BTreeSet::new(),
             consumers: BTreeSet::new(),
             asked: Vec::new(),
+            cancelled: Vec::new(),
             prefetch: BTreeMap::new(),
             wary: BTreeSet::new(),
             letters: Vec::new(),
@@ -231,7 +234,10 @@ impl House {
                     self.prefetch.insert(tenant, prefetch);
                     self.wary.extend(wary.then_some(tenant));
                 }
-                Action::Cancel(tenant) => self.asked.push(tenant),
+                Action::Cancel(tenant) => {
+                    self.asked.push(tenant);
+                    self.cancelled.push(tenant);
+                }
                 Action::Ack(ack) => {
                     assert!(self.unacked.contains(&ack.tag), "{ack:?} closes the channel");
                     let from = if ack.multiple { 0 } else { ack.tag };

@@ -76,12 +76,46 @@ fn a_broker_that_is_silent_is_asked_for_no_other_consumer() {
         house.perform();
         assert!(house.asked.is_empty());
     }
+    // Once it holds nothing it is to hold less.
+    while let Some((tenant, letter)) = house.letters.pop() {
+        house
+            .lanes
+            .published(tenant, letter, Ok::<_, String>(()), house.now());
+        house.perform();
+    }
     house.deliver(1, &["1"]);
-    house.lanes.tick(house.now());
-    house.perform();
+    let commit = house.commit().unwrap();
+    house.settle(commit, settled, false);
     house.answer();
     house.answer();
     assert_eq!(house.prefetch[&tenant(1)], 20);
+}
+
+#[test]
+fn a_consumer_is_replaced_by_one_that_may_hold_more_when_nothing_can_be_on_its_way() {
+    let mut house = House::new();
+    house.running(1, 1);
+    let cancelled = |house: &mut House| std::mem::take(&mut house.cancelled).len();
+    (0..15).for_each(|_| {
+        house.deliver(1, &["1"]);
+        let commit = house.commit().unwrap();
+        house.settle(commit, settled, false);
+    });
+    // Known, and one of two.
+    house.deliver(1, &["1"]);
+    assert_eq!(cancelled(&mut house), 0);
+    house.lanes.tick(house.now());
+    house.perform();
+    assert_eq!(cancelled(&mut house), 0);
+    house.deliver(1, &["1"]);
+    assert_eq!((cancelled(&mut house), house.prefetch[&tenant(1)]), (1, 2));
+    house.answer();
+    house.answer();
+    // What the consumer before brought does not count.
+    let prefetch = usize::from(house.prefetch[&tenant(1)]);
+    assert!(prefetch >= 20);
+    house.deliver(1, &vec!["1"; prefetch - 1]);
+    assert_eq!(cancelled(&mut house), 0);
 }
 
 #[test]
@@ -98,8 +132,8 @@ fn messages_of_many_busy_tenants_gather_for_a_larger_commit() {
     };
     (0..100).for_each(|n| house.running(n, 3));
     // Until they are known, and hold more than two.
-    for _ in 0..16 {
-        deliver(&mut house, 1);
+    for _ in 0..8 {
+        deliver(&mut house, 2);
         if let Some(commit) = house.commit() {
             house.settle(commit, settled, false);
         }

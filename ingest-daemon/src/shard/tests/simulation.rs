@@ -39,6 +39,8 @@ struct World {
     rows: usize,
     commits: usize,
     gathered: bool,
+    /// How many messages were on their way to a consumer that was cancelled meanwhile.
+    crossed: usize,
 }
 
 struct Queue {
@@ -79,6 +81,7 @@ impl World {
             rows: 0,
             commits: 0,
             gathered: false,
+            crossed: 0,
         }
     }
 
@@ -112,6 +115,7 @@ impl World {
         if self.steps.is_multiple_of(TICK_STEPS) {
             self.house.lanes.tick(self.house.now());
             self.house.perform();
+            self.cancelled(&[]);
         }
         if self.steps.is_multiple_of(ROUND_TRIP_STEPS) {
             self.house.answer();
@@ -124,6 +128,7 @@ impl World {
             self.rows += rows(&commit);
             self.commits += 1;
             self.house.settle(commit, settled, false);
+            self.cancelled(&[]);
             self.read();
         } else if !storing || self.steps.is_multiple_of(LOOK_STEPS) {
             self.read();
@@ -173,11 +178,22 @@ impl World {
     /// The daemon reads what came.
     fn read(&mut self) {
         let unread = std::mem::take(&mut self.unread);
+        let mut read = 0;
         for run in unread.chunk_by(|one, next| one == next) {
+            read += run.len();
             let before = self.house.last_tag;
             self.house.deliver(run[0], &vec![self.body.as_str(); run.len()]);
             let tags = before + 1..=self.house.last_tag;
             self.open.extend(tags.map(|tag| (tag, run[0])));
+            self.cancelled(&unread[read..]);
+        }
+    }
+
+    /// Counts what is on its way to consumers that were just cancelled, and what is of it in `unread` besides.
+    fn cancelled(&mut self, unread: &[usize]) {
+        for cancelled in std::mem::take(&mut self.house.cancelled) {
+            let crossing = unread.iter().chain(&self.unread);
+            self.crossed += crossing.filter(|lane| tenant(**lane) == cancelled).count();
         }
     }
 }
@@ -249,6 +265,7 @@ fn many_busy_tenants_are_stored_in_commits_that_are_worth_it() {
             seen.rows_a_commit >= 150 && seen.rows >= rows,
             "{lanes}: {seen:?}"
         );
+        assert_eq!(world.crossed, 0, "{lanes}");
     }
 }
 
@@ -284,5 +301,6 @@ proptest! {
         world.run(ms(1_000));
         let seen = world.run(ms(100));
         prop_assert!(seen.rows_a_commit >= 150 && seen.rows >= 3_200, "{:?}", seen);
+        prop_assert_eq!(world.crossed, 0);
     }
 }
