@@ -16,6 +16,7 @@ pub(crate) use common::broker::publisher::Error as PublishError;
 pub(crate) use self::{
     envelope::Envelope,
     publisher::Publisher,
+    registration::Trial,
     returns::Returns,
     wire::{Event, Loss, Wire},
 };

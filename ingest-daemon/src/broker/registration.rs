@@ -2,7 +2,7 @@
 //!
 //! Consuming a queue that is not there would close it, so whether it exists is asked on another channel just before. So
 //! would consuming one that somebody holds exclusively: where others consume already, it is tried on a channel of its own
-//! first.
+//! first, which may redeliver a message.
 
 use std::{pin::pin, time::Duration};
 
@@ -32,15 +32,33 @@ pub(super) struct Wanted {
     pub(super) tenant: TenantId,
     /// How many messages it may hold.
     pub(super) prefetch: u16,
-    /// Try it on a channel of its own first, whatever the queue says.
-    pub(super) wary: bool,
+    /// When to try it on a channel of its own first.
+    pub(super) trial: Trial,
+}
+
+/// When a consumer is tried on a channel of its own before it is registered on the one that lanes share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trial {
+    /// Where somebody consumes the queue: they may hold it exclusively.
+    IfConsumed,
+    /// It replaces one of ours, beside which nobody can hold the queue. A quorum queue counts that one until everything is
+    /// settled that it brought.
+    Never,
+    /// Whatever the queue says: the channel was closed over it once. Somebody may wait for the moment between two of our
+    /// consumers.
+    Always,
 }
 
 /// Makes sure, as far as that can be known beforehand, that consuming a queue does not close the channel. Answers the
 /// probe's channel.
 pub(super) async fn is_safe(link: &Link, probe: Option<Channel>, wanted: &Wanted) -> Result<Channel, Error> {
     let (probe, queue) = probed(link, probe, wanted.tenant).await?;
-    if wanted.wary || queue.consumer_count() > 0 {
+    let tried = match wanted.trial {
+        Trial::IfConsumed => queue.consumer_count() > 0,
+        Trial::Never => false,
+        Trial::Always => true,
+    };
+    if tried {
         let trial = link.channel().await?;
         within(consume(&trial, wanted.tenant, "", 1, TRIAL)).await?;
         // What it may have got goes back to the queue.

@@ -25,7 +25,7 @@ use lapin::{
 };
 use tracing::warn;
 
-use super::registration::{self, Wanted, probed, refusal};
+use super::registration::{self, Trial, Wanted, probed, refusal};
 use crate::{delivery::Delivery, settle::Ack};
 
 /// The most deliveries handed over together. More would keep the shard from its other work for too long.
@@ -108,13 +108,12 @@ impl Wire {
         })
     }
 
-    /// Asks for a consumer of the tenant's queue that holds `prefetch` messages at most, on a channel of its own first if
-    /// it is to be `wary` of it. Answered by [`Event::Subscribed`] or [`Event::Unavailable`].
-    pub(crate) fn subscribe(&mut self, tenant: TenantId, prefetch: u16, wary: bool) {
+    /// Asks for a consumer of the tenant's queue that holds `prefetch` messages at most. Answered by [`Event::Subscribed`] or [`Event::Unavailable`].
+    pub(crate) fn subscribe(&mut self, tenant: TenantId, prefetch: u16, trial: Trial) {
         self.waiting.push_back(Wanted {
             tenant,
             prefetch,
-            wary,
+            trial,
         });
         self.start_subscriptions();
     }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Below this the mean says little about what comes.
-const SEEN_MIN: u64 = 16;
+const SEEN_MIN: u64 = 4;
 /// What a message is taken to cost while none was seen.
 const UNKNOWN_BYTES: usize = 2 << 10;
 /// What a message costs beside its body.

@@ -64,10 +64,11 @@ pub(crate) const ADMITTED_LEAST: usize = 25;
 /// waits for is the commit under way and what lies before it on the channel. (Measured: one with 500,000 queued makes
 /// the p99 of 50 quiet ones 70 to 90 ms with full runs, 33 ms with a sixth.)
 const COMPANY_PART: usize = 8;
-/// How long quiet tenants that shared commits with busy ones are counted on to come again, and how many rows of theirs
-/// in that time make company. A message now and then shares its wait with nobody; a busy lane is not halved for it.
-const COMPANY: Duration = Duration::from_secs(1);
+/// How many rows of quiet tenants that shared commits with busy ones make company, in what time, and how long they are
+/// counted on to come again. A message now and then shares its wait with nobody; a busy lane is not halved for it.
 const COMPANY_ROWS: f64 = 10.0;
+const COMPANY_WITHIN: Duration = Duration::from_secs(1);
+const COMPANY_FOR: Duration = Duration::from_millis(500);
 
 /// How long messages gather after a commit, at least: as long as one of a few hundred rows takes.
 const GATHER_MIN: Duration = Duration::from_millis(5);
@@ -171,7 +172,7 @@ impl Stream {
     pub(crate) const fn new() -> Self {
         Self {
             arrivals: Rate::over(RATE_OVER),
-            quiet: Rate::over(COMPANY),
+            quiet: Rate::over(COMPANY_WITHIN),
             company_until: None,
             came: 0,
             last: None,
@@ -190,8 +191,8 @@ impl Stream {
         // Where most rows are of such lanes it is they who are many, and not one that is in their way.
         if filled.busy && (1..filled.rows / 2).contains(&filled.quiet_rows) {
             self.quiet.add(filled.quiet_rows, now);
-            if self.quiet.within(COMPANY, now) >= COMPANY_ROWS {
-                self.company_until = Some(now + COMPANY);
+            if self.quiet.within(COMPANY_WITHIN, now) >= COMPANY_ROWS {
+                self.company_until = Some(now + COMPANY_FOR);
             }
         }
         self.came = 0;
@@ -282,11 +283,11 @@ impl Policy {
     }
 
     /// How many messages of a lane can be waited for, if a commit takes so many at most: as many as are sure to come, and
-    /// not all of those, since the broker is to go on meanwhile; but for one that is `to_grow`, which happens once it has
-    /// all that it may hold.
-    pub(crate) fn gather_room(prefetch: u16, to_grow: bool, rows: usize) -> usize {
+    /// not all of those, since the broker is to go on meanwhile; but for one that will grow once it has all that it may
+    /// hold.
+    pub(crate) fn gather_room(prefetch: u16, will_grow: bool, rows: usize) -> usize {
         let prefetch = usize::from(prefetch);
-        match to_grow {
+        match will_grow {
             true => prefetch.min(rows),
             false => prefetch.div_ceil(2).min(rows),
         }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::trouble::{Kind, Trouble};
-use crate::clock::Now;
+use crate::{broker::Trial, clock::Now};
 
 /// A queue is missing: being declared again, or about to be withdrawn.
 const TROUBLE_MIN: Duration = Duration::from_millis(100);
@@ -19,8 +19,8 @@ pub(crate) struct Consumer {
     prefetch: u16,
     /// The queue cannot be consumed.
     trouble: Trouble,
-    /// Whether it is suspected of closing the channel that lanes share.
-    wary: bool,
+    /// The channel that lanes share was closed over it once.
+    suspect: bool,
 }
 
 impl Consumer {
@@ -31,7 +31,7 @@ impl Consumer {
             there: false,
             prefetch: 0,
             trouble: Trouble::none(Kind::Queue, TROUBLE_MIN, TROUBLE_MAX),
-            wary: false,
+            suspect: false,
         }
     }
 
@@ -50,9 +50,13 @@ impl Consumer {
         self.prefetch
     }
 
-    /// Whether it is to be tried on a channel of its own before it is registered on the one that lanes share.
-    pub(crate) fn is_wary(&self) -> bool {
-        self.wary
+    /// When to try it on a channel of its own before it is registered on the one that lanes share.
+    pub(crate) fn trial(&self) -> Trial {
+        match (self.suspect, self.there) {
+            (true, _) => Trial::Always,
+            (false, true) => Trial::Never,
+            (false, false) => Trial::IfConsumed,
+        }
     }
 
     /// What is wrong with the queue.
@@ -74,7 +78,6 @@ impl Consumer {
 
     /// It is registered. Answers whether a problem has ended.
     pub(crate) fn registered(&mut self) -> bool {
-        self.wary = false;
         self.trouble.end()
     }
 
@@ -86,7 +89,7 @@ impl Consumer {
 
     /// The channel was closed over it, or did not answer.
     pub(crate) fn closed_the_channel(&mut self, why: &str, now: Now) -> bool {
-        self.wary = true;
+        self.suspect = true;
         self.trouble.fail(why, now)
     }
 

@@ -131,9 +131,10 @@ impl Lane {
             || self.room.is_there()
     }
 
-    /// Whether it has as much as it may hold, or as a lane that has little may.
-    pub(crate) fn has_much(&self) -> bool {
-        self.buffer.unsettled() >= QUIET_MESSAGES.min(self.consumer.prefetch().into()).max(1)
+    /// Whether it has as much as a lane that has little may hold. Of one that may hold less so far nothing is known.
+    pub(crate) fn has_much(&self, policy: &Policy, neighbours: Neighbours) -> bool {
+        let little = self.wants(policy, false, neighbours).into();
+        self.buffer.traffic().is_known() && self.buffer.unsettled() >= QUIET_MESSAGES.min(little)
     }
 
     /// The prefetch that it should have beside these neighbours, if it has had much lately or not.
@@ -171,9 +172,9 @@ impl Lane {
         self.consumer.registered()
     }
 
-    /// Whether its consumer is to be replaced by one that may hold more, once it holds as much as it may.
-    pub(crate) fn is_to_grow(&self, policy: &Policy, busy: bool, neighbours: Neighbours) -> bool {
-        let (has, wants) = (self.consumer.prefetch(), self.wants(policy, busy, neighbours));
+    /// Whether its consumer will be replaced by one that may hold more, once it holds as much as it may.
+    pub(crate) fn will_grow(&self, policy: &Policy, neighbours: Neighbours) -> bool {
+        let (has, wants) = (self.consumer.prefetch(), self.wants(policy, true, neighbours));
         wants > has && worth_changing(has, wants)
     }
 

@@ -136,8 +136,8 @@ impl Filling {
                 continue;
             }
             let workers = lane.assignment.workers;
-            let to_grow = lane.is_to_grow(policy, load.is_busy(tenant), neighbours);
-            room += Policy::gather_room(lane.consumer.prefetch(), to_grow, allowance.rows(workers));
+            let will_grow = lane.will_grow(policy, neighbours);
+            room += Policy::gather_room(lane.consumer.prefetch(), will_grow, allowance.rows(workers));
             let messages = lane.buffer.take(workers, &mut allowance);
             rows += messages.len();
             // One that has just begun may turn out to have much.

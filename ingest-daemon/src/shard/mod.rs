@@ -20,7 +20,7 @@ use common::id::TenantId;
 use tokio::sync::mpsc;
 
 pub(crate) use self::task::{Committers, Options, Shard};
-use crate::{delivery::Letter, lane::Observed, settle::Ack};
+use crate::{broker::Trial, delivery::Letter, lane::Observed, settle::Ack};
 
 /// Commands under way to a shard. It takes them between two events, so few ever wait.
 const COMMANDS_MAX: usize = 256;
@@ -55,8 +55,8 @@ enum Action {
         tenant: TenantId,
         /// How many messages it may hold.
         prefetch: u16,
-        /// Whether it is to be tried on a channel of its own first.
-        wary: bool,
+        /// When to try it on a channel of its own first.
+        trial: Trial,
     },
     /// Ask for a consumer to be cancelled.
     Cancel(TenantId),

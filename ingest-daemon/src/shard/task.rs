@@ -266,8 +266,8 @@ impl Shard {
             Action::Subscribe {
                 tenant,
                 prefetch,
-                wary,
-            } => wire.subscribe(tenant, prefetch, wary),
+                trial,
+            } => wire.subscribe(tenant, prefetch, trial),
             Action::Cancel(tenant) => wire.cancel(tenant),
             Action::Ack(ack) => wire.ack(ack),
             Action::GiveBack(tag) => wire.give_back(tag),

@@ -158,7 +158,7 @@ fn a_backlog_that_is_here_and_company_wait_for_nothing() {
         ..ONE
     };
     let (stream, now) = stream(40, company, now);
-    assert!(stream.has_company(now) && !stream.has_company(now + COMPANY));
+    assert!(stream.has_company(now) && !stream.has_company(now + COMPANY_FOR));
     assert_eq!(POLICY.gathers_until(&stream, now), None);
 }
 

@@ -10,6 +10,7 @@ use crate::{
     clock::Now,
     commit::{Commit, Outcome, Settled},
     delivery::{Delivery, Letter},
+    flow::Neighbours,
     lane::{Event, State, Took},
     quarantine::Pace,
 };
@@ -33,9 +34,14 @@ impl Lanes {
                 self.traffic.came(delivery.bytes());
             }
         }
+        let neighbours = Neighbours {
+            busy_workers: self.load.busy_workers(),
+            company: self.filling.has_company(now.instant),
+        };
         let had_room = lane.take_in(tenant, deliveries, self.terms.message_bytes_max, now);
         let full = lane.is_full();
-        let much = lane.has_much() && self.load.has_much(tenant, lane.assignment.workers, now.instant);
+        let much = lane.has_much(&self.terms.flow, neighbours)
+            && self.load.has_much(tenant, lane.assignment.workers, now.instant);
         match had_room {
             true => {
                 self.pursue(tenant, now);

@@ -215,11 +215,11 @@ impl Lanes {
                 let prefetch = lane.wants(&self.terms.flow, busy, neighbours);
                 lane.consumer.asked(prefetch);
                 self.admission.asked(prefetch);
-                let wary = lane.consumer.is_wary();
+                let trial = lane.consumer.trial();
                 self.actions.push(Action::Subscribe {
                     tenant,
                     prefetch,
-                    wary,
+                    trial,
                 });
             }
             Step::Cancel => self.actions.push(Action::Cancel(tenant)),

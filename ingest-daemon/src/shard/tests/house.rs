@@ -12,7 +12,7 @@ use common::{
 use uuid::Uuid;
 
 use crate::{
-    broker::Envelope,
+    broker::{Envelope, Trial},
     clock::Now,
     commit::{Commit, Hold, Outcome, Portion, Settled},
     delivery::{Delivery, Letter},
@@ -50,8 +50,8 @@ pub(super) struct House {
     pub(super) cancelled: Vec<TenantId>,
     /// What each one's consumer may hold.
     pub(super) prefetch: BTreeMap<TenantId, u16>,
-    /// Whose consumers are to be tried apart.
-    pub(super) wary: BTreeSet<TenantId>,
+    /// When each one's consumer is to be tried apart.
+    pub(super) trials: BTreeMap<TenantId, Trial>,
     pub(super) letters: Vec<(TenantId, Box<Letter>)>,
     pub(super) told: Vec<(TenantId, Observed)>,
     pub(super) looks: Vec<TenantId>,
@@ -85,7 +85,7 @@ impl House {
             asked: Vec::new(),
             cancelled: Vec::new(),
             prefetch: BTreeMap::new(),
-            wary: BTreeSet::new(),
+            trials: BTreeMap::new(),
             letters: Vec::new(),
             told: Vec::new(),
             looks: Vec::new(),
@@ -228,11 +228,11 @@ impl House {
                 Action::Subscribe {
                     tenant,
                     prefetch,
-                    wary,
+                    trial,
                 } => {
                     self.asked.push(tenant);
                     self.prefetch.insert(tenant, prefetch);
-                    self.wary.extend(wary.then_some(tenant));
+                    self.trials.insert(tenant, trial);
                 }
                 Action::Cancel(tenant) => {
                     self.asked.push(tenant);
