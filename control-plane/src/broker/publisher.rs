@@ -92,10 +92,14 @@ impl Publisher {
         }
     }
 
-    /// Why a tenant's queue refuses messages. The broker does not say: it refuses for a full queue and for one whose
-    /// process has failed. A queue that answers works, and so is full.
+    /// Why a tenant's queue refuses messages. The broker does not say: it refuses for a full queue, for one whose process
+    /// has failed and for one that is just being deleted. A queue that answers and has something is full.
     async fn refused(&self, tenant: TenantId) -> CallError {
         match self.queues.waiting(tenant).await {
+            Ok(Some(0)) => CallError::Unavailable(format!(
+                "RabbitMQ refuses messages to the queue of tenant {tenant}, which is empty: it is being deleted or made, \
+                 or may hold none (max-length or max-length-bytes); try again"
+            )),
             Ok(Some(waiting)) => CallError::Full(format!(
                 "the queue of tenant {tenant} is full: {waiting} messages wait, and its limit \
                  (max-length or max-length-bytes) refuses more; send again when some are stored, or have the limit raised"

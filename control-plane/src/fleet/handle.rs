@@ -132,6 +132,19 @@ impl Fleet {
         .await
     }
 
+    /// Waits until no daemon has a consumer of a tenant's queue, or `limit` is over.
+    pub(crate) async fn wait_let_go(&self, tenant: TenantId, limit: Duration) -> Result<bool, Error> {
+        let mut waiting = Waiting::new(self.changes.subscribe_lanes_of(tenant), limit);
+        loop {
+            if self.lanes(tenant).await?.consumers.is_empty() {
+                return Ok(true);
+            }
+            if !waiting.changed().await {
+                return Ok(false);
+            }
+        }
+    }
+
     async fn wait_standing(
         &self,
         tenant: TenantId,

@@ -13,6 +13,7 @@ use common::{
     broker::{Broker, Link},
     id::TenantId,
 };
+use futures::future::join_all;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -27,6 +28,10 @@ const EVERY: Duration = Duration::from_secs(1);
 const BATCH: usize = 50;
 /// How soon again at the earliest what was missed is looked at.
 const MISSED_EVERY: Duration = Duration::from_millis(100);
+/// How long a tenant's consumers have to be told that their queue is gone. (RabbitMQ 3.10 registers those of a quorum queue
+/// again by itself where the queue is back by then, and forgets them right after: nothing that it delivers to them gets
+/// here. They are told within milliseconds.)
+const LET_GO: Duration = Duration::from_millis(500);
 /// How soon to ask again for a connection that is not there.
 const RECONNECT: Duration = Duration::from_millis(100);
 
@@ -79,6 +84,7 @@ impl Keeper {
                     Err(_) => self.link = None,
                 },
                 tenants = missed.take(BATCH), if self.link.is_some() => {
+                    self.let_go(&tenants).await;
                     if !self.keep(&tenants).await {
                         // Whose turn that was is in everybody's.
                         (self.hurry, self.after) = (true, Uuid::nil());
@@ -89,6 +95,18 @@ impl Keeper {
                     let done = self.turn().await;
                     next = Instant::now() + if done && self.hurry { Duration::ZERO } else { EVERY };
                 }
+            }
+        }
+    }
+
+    /// Waits until nobody consumes these tenants' queues, if they are what was missed.
+    async fn let_go(&self, tenants: &[TenantId]) {
+        let waits = tenants
+            .iter()
+            .map(|tenant| self.tenants.fleet.wait_let_go(*tenant, LET_GO));
+        for waited in join_all(waits).await {
+            if let Err(error) = waited {
+                debug!(%error, "cannot see who consumes a queue that was missed");
             }
         }
     }
