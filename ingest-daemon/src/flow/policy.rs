@@ -42,6 +42,8 @@ pub(crate) const QUIET_MESSAGES: usize = 20;
 const QUIET_BYTES: usize = 4 << 20;
 /// For how long a lane that had much counts as one that has. Each change takes a new consumer.
 pub(crate) const BUSY_FOR: Duration = Duration::from_millis(500);
+/// When a lane that sent has ended for the moment: it gives back its share then, if not before.
+pub(crate) const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// The prefetch of a lane whose table cannot be written: enough to find out that it can be again, and to find one good
 /// message among bad ones.
 pub(crate) const HELD_MESSAGES: usize = 64;

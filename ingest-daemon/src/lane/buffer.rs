@@ -27,6 +27,8 @@ pub(crate) struct Buffer {
     before: usize,
     /// Since when nothing has been settled although something is unsettled.
     stuck_since: Instant,
+    /// When the last delivery came.
+    came_at: Instant,
     /// What its messages are like.
     traffic: Traffic,
 }
@@ -41,6 +43,7 @@ impl Buffer {
             unsettled: 0,
             before: 0,
             stuck_since: now,
+            came_at: now,
             traffic: Traffic::default(),
         }
     }
@@ -68,6 +71,7 @@ impl Buffer {
             self.stuck_since = now;
         }
         self.unsettled += 1;
+        self.came_at = now;
     }
 
     /// A message is to be stored.
@@ -110,6 +114,11 @@ impl Buffer {
     /// Another consumer brings what comes from now on.
     pub(super) fn begin(&mut self) {
         self.before = self.unsettled;
+    }
+
+    /// Whether there is nothing, and nothing has come for so long.
+    pub(super) fn is_idle(&self, long: Duration, now: Instant) -> bool {
+        self.unsettled == 0 && now >= self.came_at + long
     }
 
     /// For how long nothing has been settled although something is unsettled.

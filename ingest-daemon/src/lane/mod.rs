@@ -28,7 +28,7 @@ pub(crate) use self::{
 };
 use crate::{
     backoff::Backoff,
-    flow::{Asking, Neighbours, Policy, QUIET_MESSAGES, UNSEEN_MESSAGES, worth_changing},
+    flow::{Asking, IDLE_AFTER, Neighbours, Policy, QUIET_MESSAGES, UNSEEN_MESSAGES, worth_changing},
     quarantine::Trust,
 };
 
@@ -155,14 +155,26 @@ impl Lane {
 
     /// Whether its consumer is worth replacing by one with another prefetch, and now. A quorum queue gives back what is on
     /// its way to a consumer that is cancelled, and delivers it again as redelivered: so one that holds as much as it may
-    /// is replaced, which is when more is of use; and one that may hold too much also while it holds nothing, or where
-    /// there is no room for what it brings, since that goes back in any case.
-    pub(crate) fn wants_another(&self, policy: &Policy, busy: bool, neighbours: Neighbours) -> bool {
+    /// is replaced, which is when more is of use; one that may hold too much also while nothing comes, or where there is
+    /// no room for what comes, since that goes back in any case.
+    pub(crate) fn wants_another(
+        &self,
+        policy: &Policy,
+        busy: bool,
+        neighbours: Neighbours,
+        now: Instant,
+    ) -> bool {
         let (has, wants) = (self.consumer.prefetch(), self.wants(policy, busy, neighbours));
-        let may_hold_less = || self.buffer.unsettled() == 0 || self.room.is_there();
+        let may_shrink = || self.buffer.is_idle(IDLE_AFTER, now) || self.room.is_there();
         self.consumer.state() == State::Running
             && worth_changing(has, wants)
-            && (self.is_full() || (wants < has && may_hold_less()))
+            && (self.is_full() || (wants < has && may_shrink()))
+    }
+
+    /// Whether its consumer may hold too much, but for the moment that it can be replaced in.
+    pub(crate) fn will_shrink(&self, policy: &Policy, neighbours: Neighbours) -> bool {
+        let (has, wants) = (self.consumer.prefetch(), self.wants(policy, false, neighbours));
+        wants < has && worth_changing(has, wants)
     }
 
     /// Its consumer is registered. Answers whether a problem has ended.

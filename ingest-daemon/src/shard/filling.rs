@@ -1,14 +1,14 @@
 //! What goes into the next commit: the lanes that have something, the one that waits longest first. Pure.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::HashMap,
     time::{Duration, Instant},
 };
 
 use common::id::TenantId;
 use tracing::{info, warn};
 
-use super::load::Load;
+use super::{load::Load, turns::Turns};
 use crate::{
     backoff::Backoff,
     clock::Now,
@@ -36,13 +36,6 @@ pub(super) struct Apart {
     pace: Pace,
     turns: Turns,
     outage: Outage,
-}
-
-/// Lanes that wait for a commit, in the order in which they came.
-#[derive(Debug, Default)]
-struct Turns {
-    order: VecDeque<TenantId>,
-    within: HashSet<TenantId>,
 }
 
 /// Whether PostgreSQL can be reached at all.
@@ -84,7 +77,7 @@ impl Filling {
         ];
         let pauses = pauses.into_iter().flatten();
         pauses
-            .filter(|until| *until > now && !self.turns.order.is_empty())
+            .filter(|until| *until > now && !self.turns.is_empty())
             .min()
     }
 
@@ -101,7 +94,7 @@ impl Filling {
         policy: &Policy,
         now: Instant,
     ) -> Vec<Portion> {
-        if self.turns.order.is_empty() || self.outage.backoff.holds(now) || self.gathers(policy, now) {
+        if self.turns.is_empty() || self.outage.backoff.holds(now) || self.gathers(policy, now) {
             return Vec::new();
         }
         let mut chosen = Vec::new();
@@ -125,7 +118,7 @@ impl Filling {
         let mut allowance = policy.allowance(chosen.len(), workers, neighbours.company);
         let mut portions = Vec::with_capacity(chosen.len());
         let mut unserved = Vec::new();
-        let (mut rows, mut quiet_rows, mut room, mut left) = (0, 0, 0, !self.turns.order.is_empty());
+        let (mut rows, mut quiet_rows, mut room, mut left) = (0, 0, 0, !self.turns.is_empty());
         for tenant in chosen {
             let Some(lane) = lanes.get_mut(&tenant) else {
                 continue;
@@ -196,7 +189,7 @@ impl Apart {
     /// When the pause of all of them ends, if any waits for it.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
         let until = self.outage.backoff.until();
-        until.filter(|until| *until > now && !self.turns.order.is_empty())
+        until.filter(|until| *until > now && !self.turns.is_empty())
     }
 
     /// Fills a commit. Only while none is under way.
@@ -231,26 +224,6 @@ impl Apart {
     /// Nobody has anything any more.
     pub(super) fn forget(&mut self) {
         self.turns = Turns::default();
-    }
-}
-
-impl Turns {
-    fn join(&mut self, tenant: TenantId) {
-        if self.within.insert(tenant) {
-            self.order.push_back(tenant);
-        }
-    }
-
-    fn join_first(&mut self, tenant: TenantId) {
-        if self.within.insert(tenant) {
-            self.order.push_front(tenant);
-        }
-    }
-
-    fn next(&mut self) -> Option<TenantId> {
-        let tenant = self.order.pop_front()?;
-        self.within.remove(&tenant);
-        Some(tenant)
     }
 }
 

@@ -2,12 +2,13 @@
 //! thousand idle lanes cost nothing.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     time::Instant,
 };
 
 use common::id::TenantId;
 
+use super::turns::Turns;
 use crate::flow::BUSY_FOR;
 
 /// The lanes that have something.
@@ -18,7 +19,7 @@ pub(super) struct Load {
     /// How many workers the busy ones have together.
     workers: usize,
     /// Those that are busy no longer, and may hold too much for that.
-    calmed: VecDeque<TenantId>,
+    calmed: Turns,
 }
 
 #[derive(Debug)]
@@ -62,7 +63,7 @@ impl Load {
             let stays = now < busy.until;
             if !stays {
                 self.workers -= busy.workers;
-                calmed.push_back(*tenant);
+                calmed.join(*tenant);
             }
             stays
         });
@@ -70,13 +71,20 @@ impl Load {
 
     /// A lane that was busy and is no longer.
     pub(super) fn calmed(&mut self) -> Option<TenantId> {
-        self.calmed.pop_front()
+        self.calmed.next()
     }
 
     /// The lanes that hold something, or have had much lately.
     pub(super) fn lanes(&self) -> Vec<TenantId> {
         let busy = self.busy.keys().filter(|tenant| !self.holding.contains(tenant));
         self.holding.iter().chain(busy).copied().collect()
+    }
+
+    /// One that still is to hold less.
+    pub(super) fn calms(&mut self, tenant: TenantId) {
+        if !self.is_busy(tenant) {
+            self.calmed.join(tenant);
+        }
     }
 
     /// A lane is gone.

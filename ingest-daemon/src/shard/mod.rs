@@ -14,6 +14,7 @@ mod load;
 mod task;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod watch;
 
 use common::id::TenantId;

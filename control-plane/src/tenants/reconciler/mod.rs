@@ -13,7 +13,7 @@ use common::{
     broker::{Broker, Link},
     id::TenantId,
 };
-use futures::future::join_all;
+use futures::{FutureExt as _, future::join_all};
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -48,6 +48,15 @@ pub(crate) async fn run(tenants: Tenants, broker: Broker, stop: CancellationToke
     tokio::join!(unfinished::run(tenants, stop.clone()), async {
         stop.run_until_cancelled(keeper.run()).await
     });
+}
+
+/// Waits until nobody consumes a tenant's queue, if that is missing.
+async fn let_go(tenants: Tenants, tenant: TenantId) -> Result<(), Error> {
+    // Where that cannot be said now, declaring it says why.
+    if let Ok(None) = tenants.queues.waiting(tenant).await {
+        tenants.fleet.wait_let_go(tenant, LET_GO).await?;
+    }
+    Ok(())
 }
 
 /// Makes again what is lost.
@@ -99,11 +108,12 @@ impl Keeper {
         }
     }
 
-    /// Waits until nobody consumes these tenants' queues, if they are what was missed.
+    /// Waits until nobody consumes those of these tenants' queues that are missing.
     async fn let_go(&self, tenants: &[TenantId]) {
-        let waits = tenants
+        let waits: Vec<_> = tenants
             .iter()
-            .map(|tenant| self.tenants.fleet.wait_let_go(*tenant, LET_GO));
+            .map(|&tenant| let_go(self.tenants.clone(), tenant).boxed())
+            .collect();
         for waited in join_all(waits).await {
             if let Err(error) = waited {
                 debug!(%error, "cannot see who consumes a queue that was missed");
@@ -120,6 +130,10 @@ impl Keeper {
                 return false;
             }
         };
+        // What a broker lost that went away itself, nobody consumes.
+        if !self.hurry {
+            self.let_go(&tenants).await;
+        }
         if !self.keep(&tenants).await {
             return false;
         }

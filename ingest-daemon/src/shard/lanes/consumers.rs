@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::Lanes;
 use crate::{
     clock::Now,
-    flow::{HELD_MESSAGES, Neighbours},
+    flow::{HELD_MESSAGES, Neighbours, RESIZES_MAX},
     lane::{Event, Remedy, State},
     shard::Action,
 };
@@ -131,13 +131,29 @@ impl Lanes {
         }
     }
 
+    /// Gives some of the lanes that had much, and have not any more, less to hold. Those that still get something now and
+    /// then have their turn again later.
+    pub(super) fn calm(&mut self, now: Now) {
+        for _ in 0..RESIZES_MAX {
+            let Some(tenant) = self.load.calmed() else {
+                return;
+            };
+            self.resize(tenant, now);
+            let neighbours = self.neighbours(now);
+            let lane = self.lanes.get(&tenant);
+            if lane.is_some_and(|lane| lane.will_shrink(&self.terms.flow, neighbours)) {
+                self.load.calms(tenant);
+            }
+        }
+    }
+
     /// Replaces a lane's consumer if it is worth having another prefetch.
     pub(super) fn resize(&mut self, tenant: TenantId, now: Now) {
         let (busy, neighbours) = (self.load.is_busy(tenant), self.neighbours(now));
         let Some(lane) = self.lanes.get(&tenant) else {
             return;
         };
-        if lane.wants_another(&self.terms.flow, busy, neighbours)
+        if lane.wants_another(&self.terms.flow, busy, neighbours, now.instant)
             && (self.resizes_left > 0 || lane.has_become_known())
         {
             self.resizes_left = self.resizes_left.saturating_sub(1);

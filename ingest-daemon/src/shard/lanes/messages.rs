@@ -128,12 +128,8 @@ impl Lanes {
         for tag in lane.settle(settled, took, &self.terms.retry, now) {
             self.acks.settle(tag);
         }
-        let empty = lane.buffer.unsettled() == 0;
         self.give_back_if_draining(tenant, now);
         self.pursue(tenant, now);
-        if empty {
-            self.resize(tenant, now);
-        }
     }
 
     /// Whether a letter was published.

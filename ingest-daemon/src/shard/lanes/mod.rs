@@ -194,11 +194,8 @@ impl Lanes {
         for tenant in loaded {
             self.look_after(tenant, came, now);
         }
-        while came
-            && self.resizes_left > 0
-            && let Some(tenant) = self.load.calmed()
-        {
-            self.resize(tenant, now);
+        if came {
+            self.calm(now);
         }
     }
 

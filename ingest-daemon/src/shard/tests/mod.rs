@@ -87,9 +87,10 @@ fn a_broker_that_is_silent_is_asked_for_no_other_consumer() {
             .published(tenant, letter, Ok::<_, String>(()), house.now());
         house.perform();
     }
-    house.deliver(1, &["1"]);
-    let commit = house.commit().unwrap();
-    house.settle(commit, settled, false);
+    house.running(2, 1);
+    house.deliver(2, &["1"]);
+    house.lanes.tick(house.now());
+    house.perform();
     house.answer();
     house.answer();
     assert_eq!(house.prefetch[&tenant(1)], 20);
