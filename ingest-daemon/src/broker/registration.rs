@@ -44,6 +44,9 @@ pub(crate) enum Trial {
     /// It replaces one of ours, beside which nobody can hold the queue. A quorum queue counts that one until everything is
     /// settled that it brought.
     Never,
+    /// Only look whether the queue is there: it was not, or could not be consumed. One that is just being made is there
+    /// before its process is, and RabbitMQ 3.10 closes the connection of whoever consumes a quorum queue then.
+    Look,
     /// Whatever the queue says: the channel was closed over it once. Somebody may wait for the moment between two of our
     /// consumers.
     Always,
@@ -55,7 +58,7 @@ pub(super) async fn is_safe(link: &Link, probe: Option<Channel>, wanted: &Wanted
     let (probe, queue) = probed(link, probe, wanted.tenant).await?;
     let tried = match wanted.trial {
         Trial::IfConsumed => queue.consumer_count() > 0,
-        Trial::Never => false,
+        Trial::Never | Trial::Look => false,
         Trial::Always => true,
     };
     if tried {

@@ -40,6 +40,8 @@ const PROBES_MAX: usize = 2 * SUBSCRIBING_MAX;
 pub(crate) enum Event {
     /// The tenant's consumer is registered.
     Subscribed(TenantId),
+    /// There is a queue for it, and it may be asked for a little later: it was asked to [`Trial::Look`].
+    Seen(TenantId),
     /// It could not be, and why.
     Unavailable(TenantId, String),
     /// Messages came.
@@ -79,6 +81,7 @@ pub(crate) struct Wire {
 
 enum Answer {
     Consumer(TenantId, Result<Consumer, Failure>, Option<Channel>),
+    Seen(TenantId, Channel),
     Cancelled(Result<(), Error>),
     Waiting(TenantId, Option<(Channel, u32)>),
 }
@@ -108,7 +111,8 @@ impl Wire {
         })
     }
 
-    /// Asks for a consumer of the tenant's queue that holds `prefetch` messages at most. Answered by [`Event::Subscribed`] or [`Event::Unavailable`].
+    /// Asks for a consumer of the tenant's queue that holds `prefetch` messages at most. Answered by [`Event::Subscribed`], [`Event::Seen`] or
+    /// [`Event::Unavailable`].
     pub(crate) fn subscribe(&mut self, tenant: TenantId, prefetch: u16, trial: Trial) {
         self.waiting.push_back(Wanted {
             tenant,
@@ -206,6 +210,11 @@ impl Wire {
 
     fn answered(&mut self, answer: Answer) -> Option<Event> {
         let event = match answer {
+            Answer::Seen(tenant, probe) => {
+                self.keep(probe);
+                self.registering.remove(&tenant);
+                Some(Event::Seen(tenant))
+            }
             // The consumer's own end says the rest.
             Answer::Cancelled(Ok(())) => None,
             Answer::Cancelled(Err(error)) => Some(Event::Lost(Loss::nobodys(&error.to_string()))),
@@ -255,6 +264,7 @@ impl Wire {
             self.requests.push(
                 async move {
                     match registration::is_safe(&link, probe, &wanted).await {
+                        Ok(probe) if wanted.trial == Trial::Look => Answer::Seen(tenant, probe),
                         Ok(probe) => {
                             let consumer = registration::register(&link, &channel, &wanted, &tag).await;
                             Answer::Consumer(tenant, consumer.map_err(Failure::Channel), Some(probe))

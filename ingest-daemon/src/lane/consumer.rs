@@ -8,6 +8,8 @@ use crate::{broker::Trial, clock::Now};
 /// A queue is missing: being declared again, or about to be withdrawn.
 const TROUBLE_MIN: Duration = Duration::from_millis(100);
 const TROUBLE_MAX: Duration = Duration::from_secs(5);
+/// A queue that is there can be consumed after this at the latest, while the broker is making it.
+const MADE_WITHIN: Duration = Duration::from_secs(1);
 
 /// A lane's consumer.
 #[derive(Debug)]
@@ -21,6 +23,8 @@ pub(crate) struct Consumer {
     trouble: Trouble,
     /// The channel that lanes share was closed over it once.
     suspect: bool,
+    /// The queue that could not be consumed has been there for a while.
+    seen: bool,
 }
 
 impl Consumer {
@@ -32,6 +36,7 @@ impl Consumer {
             prefetch: 0,
             trouble: Trouble::none(Kind::Queue, TROUBLE_MIN, TROUBLE_MAX),
             suspect: false,
+            seen: false,
         }
     }
 
@@ -52,10 +57,11 @@ impl Consumer {
 
     /// When to try it on a channel of its own before it is registered on the one that lanes share.
     pub(crate) fn trial(&self) -> Trial {
-        match (self.suspect, self.there) {
-            (true, _) => Trial::Always,
-            (false, true) => Trial::Never,
-            (false, false) => Trial::IfConsumed,
+        match (self.trouble.is_there() && !self.seen, self.suspect, self.there) {
+            (true, ..) => Trial::Look,
+            (false, true, _) => Trial::Always,
+            (false, false, true) => Trial::Never,
+            (false, false, false) => Trial::IfConsumed,
         }
     }
 
@@ -76,6 +82,12 @@ impl Consumer {
         self.prefetch = prefetch;
     }
 
+    /// The queue that could not be consumed is there. Answers when to ask for the consumer.
+    pub(crate) fn seen(&mut self, now: Instant) -> Instant {
+        self.seen = true;
+        now + MADE_WITHIN
+    }
+
     /// It is registered. Answers whether a problem has ended.
     pub(crate) fn registered(&mut self) -> bool {
         self.trouble.end()
@@ -83,13 +95,14 @@ impl Consumer {
 
     /// It could not be registered, or the broker has ended it. Answers when to ask again, and whether that is new.
     pub(crate) fn failed(&mut self, why: &str, now: Now) -> (Instant, bool) {
+        self.seen = false;
         let new = self.trouble.fail(why, now);
         (self.trouble.until().unwrap_or(now.instant), new)
     }
 
     /// The channel was closed over it, or did not answer.
     pub(crate) fn closed_the_channel(&mut self, why: &str, now: Now) -> bool {
-        self.suspect = true;
+        (self.suspect, self.seen) = (true, false);
         self.trouble.fail(why, now)
     }
 

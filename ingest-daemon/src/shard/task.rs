@@ -237,6 +237,7 @@ impl Shard {
                 info!(%tenant, "lane consumes");
                 self.lanes.subscribed(tenant, Now::read());
             }
+            Event::Seen(tenant) => self.lanes.seen(tenant, Now::read()),
             Event::Unavailable(tenant, why) => self.lanes.unavailable(tenant, &why, Now::read()),
             Event::Waiting(tenant, waiting) => self.lanes.looked(tenant, waiting, Now::read()),
             Event::Ended(tenant) => self.lanes.ended(tenant, Now::read()),

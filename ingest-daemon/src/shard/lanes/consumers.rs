@@ -41,6 +41,16 @@ impl Lanes {
         self.resize(tenant, now);
     }
 
+    /// The queue that a lane could not consume is there.
+    pub(in crate::shard) fn seen(&mut self, tenant: TenantId, now: Now) {
+        let Some(lane) = self.lanes.get_mut(&tenant) else {
+            return;
+        };
+        self.admission.answered(lane.consumer.prefetch());
+        let retry_at = lane.consumer.seen(now.instant);
+        self.on(tenant, Event::Unavailable { retry_at }, now);
+    }
+
     /// A lane's consumer could not be registered.
     pub(in crate::shard) fn unavailable(&mut self, tenant: TenantId, why: &str, now: Now) {
         if let Some(lane) = self.lanes.get(&tenant) {

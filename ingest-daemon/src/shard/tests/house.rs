@@ -121,6 +121,8 @@ impl House {
         for tenant in std::mem::take(&mut self.asked) {
             if self.consumers.remove(&tenant) {
                 self.lanes.ended(tenant, self.now());
+            } else if self.trials[&tenant] == Trial::Look {
+                self.lanes.seen(tenant, self.now());
             } else {
                 self.consumers.insert(tenant);
                 self.lanes.subscribed(tenant, self.now());
