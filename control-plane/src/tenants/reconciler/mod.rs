@@ -50,15 +50,6 @@ pub(crate) async fn run(tenants: Tenants, broker: Broker, stop: CancellationToke
     });
 }
 
-/// Waits until nobody consumes a tenant's queue, if that is missing.
-async fn let_go(tenants: Tenants, tenant: TenantId) -> Result<(), Error> {
-    // Where that cannot be said now, declaring it says why.
-    if let Ok(None) = tenants.queues.waiting(tenant).await {
-        tenants.fleet.wait_let_go(tenant, LET_GO).await?;
-    }
-    Ok(())
-}
-
 /// Makes again what is lost.
 struct Keeper {
     tenants: Tenants,
@@ -108,17 +99,34 @@ impl Keeper {
         }
     }
 
-    /// Waits until nobody consumes those of these tenants' queues that are missing.
+    /// Waits until nobody consumes these tenants' queues. One that is being deleted is still there for whoever asks.
     async fn let_go(&self, tenants: &[TenantId]) {
-        let waits: Vec<_> = tenants
-            .iter()
-            .map(|&tenant| let_go(self.tenants.clone(), tenant).boxed())
-            .collect();
-        for waited in join_all(waits).await {
+        let waits = tenants.iter().map(|&tenant| {
+            let fleet = self.tenants.fleet.clone();
+            async move { fleet.wait_let_go(tenant, LET_GO).await }.boxed()
+        });
+        for waited in join_all(waits.collect::<Vec<_>>()).await {
             if let Err(error) = waited {
                 debug!(%error, "cannot see who consumes a queue that was missed");
             }
         }
+    }
+
+    /// Which of these tenants' queues are there. Those that are not were missed.
+    async fn there(&self, tenants: &[TenantId]) -> Vec<TenantId> {
+        let asked = tenants.iter().map(|&tenant| {
+            let queues = self.tenants.queues.clone();
+            async move { (tenant, queues.waiting(tenant).await) }.boxed()
+        });
+        let mut there = Vec::with_capacity(tenants.len());
+        for (tenant, waiting) in join_all(asked.collect::<Vec<_>>()).await {
+            match waiting {
+                Ok(None) => self.tenants.missed.note(tenant),
+                // Where that cannot be said now, declaring it says why.
+                Ok(Some(_)) | Err(_) => there.push(tenant),
+            }
+        }
+        there
     }
 
     /// The turn of some tenants; answers whether they had it.
@@ -131,10 +139,14 @@ impl Keeper {
             }
         };
         // What a broker lost that went away itself, nobody consumes.
-        if !self.hurry {
-            self.let_go(&tenants).await;
-        }
-        if !self.keep(&tenants).await {
+        let kept = match self.hurry {
+            true => self.keep(&tenants).await,
+            false => {
+                let there = self.there(&tenants).await;
+                self.keep(&there).await
+            }
+        };
+        if !kept {
             return false;
         }
         match tenants.last() {
