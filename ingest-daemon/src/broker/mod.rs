@@ -6,6 +6,7 @@
 
 mod delays;
 mod envelope;
+mod letter;
 mod publisher;
 mod registration;
 mod returns;

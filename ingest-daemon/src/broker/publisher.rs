@@ -12,7 +12,7 @@ use common::{
 };
 use tokio::sync::Semaphore;
 
-use super::{Envelope, delays};
+use super::{delays, letter};
 use crate::{
     delivery::{Destination, Letter},
     retry::Policy,
@@ -71,7 +71,7 @@ impl Publisher {
         };
         let message = Message {
             body: letter.body.as_slice().into(),
-            properties: Envelope::of_letter(letter),
+            properties: letter::properties(letter),
         };
         let published = self.publisher.publish(&route, vec![message]).await;
         if let (Err(Error::Unroutable(_)), Destination::Delay(_)) = (&published, letter.to) {

@@ -14,6 +14,9 @@
 //! | a suspect's commit, beside that one | 1 to 250 | the same |
 //! | letters under way | 8 a lane | what the publisher allows |
 //!
+//! A consumer is replaced by one with another prefetch only at moments when nothing is on its way to it: see
+//! [`crate::lane`].
+//!
 //! In bytes none of this is a promise, since sizes are known only when messages are here. The promise is the wall's, for
 //! the daemon: `ingest.prefetch_bytes` and one message more ([`common::broker`]). What does not fit comes without its
 //! body, is given back, and its lane asks again later and for less.
