@@ -234,7 +234,6 @@ impl Shard {
         match event {
             Event::Delivered(tenant, deliveries) => self.lanes.delivered(tenant, deliveries, Now::read()),
             Event::Subscribed(tenant) => {
-                info!(%tenant, "lane consumes");
                 self.lanes.subscribed(tenant, Now::read());
             }
             Event::Seen(tenant) => self.lanes.seen(tenant, Now::read()),

@@ -31,7 +31,9 @@ impl Lanes {
     /// A lane's consumer is registered.
     pub(in crate::shard) fn subscribed(&mut self, tenant: TenantId, now: Now) {
         if let Some(lane) = self.lanes.get_mut(&tenant) {
-            self.admission.answered(lane.consumer.prefetch());
+            let prefetch = lane.consumer.prefetch();
+            info!(%tenant, prefetch, "lane consumes");
+            self.admission.answered(prefetch);
             if lane.registered(now.instant) {
                 info!(%tenant, "the queue can be consumed again");
             }
