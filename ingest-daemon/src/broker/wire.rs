@@ -111,8 +111,8 @@ impl Wire {
         })
     }
 
-    /// Asks for a consumer of the tenant's queue that holds `prefetch` messages at most. Answered by [`Event::Subscribed`], [`Event::Seen`] or
-    /// [`Event::Unavailable`].
+    /// Asks for a consumer of the tenant's queue that holds `prefetch` messages at most. Answered by
+    /// [`Event::Subscribed`], [`Event::Seen`] or [`Event::Unavailable`].
     pub(crate) fn subscribe(&mut self, tenant: TenantId, prefetch: u16, trial: Trial) {
         self.waiting.push_back(Wanted {
             tenant,

@@ -12,7 +12,7 @@ use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval, sleep, sleep_until},
 };
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
     Action, Command,

@@ -84,7 +84,10 @@ impl Keeper {
                     Err(_) => self.link = None,
                 },
                 tenants = missed.take(BATCH), if self.link.is_some() => {
-                    self.let_go(&tenants).await;
+                    // What a broker lost that went away itself, nobody consumes.
+                    if !self.hurry {
+                        self.let_go(&tenants).await;
+                    }
                     if !self.keep(&tenants).await {
                         // Whose turn that was is in everybody's.
                         (self.hurry, self.after) = (true, Uuid::nil());
@@ -138,13 +141,9 @@ impl Keeper {
                 return false;
             }
         };
-        // What a broker lost that went away itself, nobody consumes.
         let kept = match self.hurry {
             true => self.keep(&tenants).await,
-            false => {
-                let there = self.there(&tenants).await;
-                self.keep(&there).await
-            }
+            false => self.keep(&self.there(&tenants).await).await,
         };
         if !kept {
             return false;
