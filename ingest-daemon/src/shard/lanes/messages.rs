@@ -181,6 +181,8 @@ impl Lanes {
         let Some(lane) = self.lanes.get_mut(&tenant) else {
             return;
         };
+        // What is stored first.
+        self.actions.extend(self.acks.advance());
         for tag in lane.take_idle(now.instant) {
             self.actions.push(self.acks.give_back(tag));
         }

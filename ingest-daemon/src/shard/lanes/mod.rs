@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock::Now,
     flow::{self, RESIZES_MAX, Traffic},
-    lane::{Event, Lane, Observed, Step},
+    lane::{Event, Lane, Observed, State, Step},
     quarantine::Pace,
     retry,
 };
@@ -220,6 +220,9 @@ impl Lanes {
                 });
             }
             Step::Cancel => self.actions.push(Action::Cancel(tenant)),
+            // With what is left of the commit: a quorum queue that gets back many messages may lose an acknowledgement
+            // that comes after them when the channel ends. (RabbitMQ 3.10 keeps it until it has worked off the others.)
+            Step::GiveBack if lane.consumer.state() == State::Draining && lane.buffer.in_commit() => {}
             Step::GiveBack => self.give_back_idle(tenant, now),
         }
         self.pursue(tenant, now);
