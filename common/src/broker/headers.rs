@@ -1,8 +1,12 @@
-//! Which of a message's headers go where there is no room for all: a frame of properties cannot be split. Pure.
+//! What of a message's properties goes on where it is published again, and which headers where there is no room for all: a
+//! frame of properties cannot be split. Pure.
 
 use std::collections::BTreeMap;
 
-use lapin::types::{AMQPValue, ShortString};
+use lapin::{
+    BasicProperties,
+    types::{AMQPValue, ShortString},
+};
 
 /// The header that says which ones were left out.
 pub const CUT: &str = "x-jalur-headers-cut";
@@ -21,6 +25,26 @@ const KEPT_BYTES_MAX: usize = 256;
 const BYTES_MAX: usize = 58 << 10;
 /// As much of a name as is said.
 const NAME_SHOWN_MAX: usize = 64;
+
+/// The properties that mean the same where a message is published again, as they came. Not among them: headers and
+/// `reply_to`, which may have to be changed; how it is kept; `user_id`, since the broker refuses another than the
+/// connection's; and `expiration`, since what was kept for somebody is not to be dropped for its age.
+pub fn lasting(came: &BasicProperties) -> BasicProperties {
+    let mut properties = BasicProperties::default();
+    macro_rules! keep {
+        ($($get:ident $with:ident),*) => {$(
+            if let Some(value) = came.$get() {
+                properties = properties.$with(value.clone());
+            }
+        )*};
+    }
+    keep!(
+        content_type with_content_type, content_encoding with_content_encoding, priority with_priority,
+        correlation_id with_correlation_id, message_id with_message_id, timestamp with_timestamp,
+        kind with_type, app_id with_app_id, cluster_id with_cluster_id
+    );
+    properties
+}
 
 /// What is to be left out.
 #[derive(Debug, Default, PartialEq, Eq)]

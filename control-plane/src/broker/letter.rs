@@ -128,21 +128,10 @@ impl Letter {
         headers.insert(ID.into(), AMQPValue::LongString(id.to_string().into()));
 
         let came = &self.properties;
-        let mut properties = BasicProperties::default().with_headers(FieldTable::from(headers));
-        // Left out: `user_id`, since the broker refuses another than the connection's, and `expiration`, since a
-        // message that was kept for a replay is not to be dropped for its age.
-        macro_rules! keep {
-            ($($get:ident $with:ident),*) => {$(
-                if let Some(value) = came.$get() {
-                    properties = properties.$with(value.clone());
-                }
-            )*};
+        let mut properties = headers::lasting(came).with_headers(FieldTable::from(headers));
+        if let Some(reply_to) = came.reply_to() {
+            properties = properties.with_reply_to(reply_to.clone());
         }
-        keep!(
-            content_type with_content_type, content_encoding with_content_encoding, priority with_priority,
-            correlation_id with_correlation_id, reply_to with_reply_to, message_id with_message_id,
-            timestamp with_timestamp, kind with_type, app_id with_app_id, cluster_id with_cluster_id
-        );
         Outgoing {
             held: self.held,
             ..Outgoing::with_properties(self.body, properties)

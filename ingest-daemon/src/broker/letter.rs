@@ -82,24 +82,12 @@ pub(super) fn properties(letter: &Letter) -> BasicProperties {
     }
     headers.insert(ATTEMPTS.into(), AMQPValue::LongLongInt(letter.attempts.into()));
 
-    let mut properties = BasicProperties::default()
+    let mut properties = headers::lasting(came)
         .with_delivery_mode(PERSISTENT)
         .with_headers(FieldTable::from(headers));
     if let Some(reply_to) = came.reply_to().as_ref().filter(|to| !replies_directly(to)) {
         properties = properties.with_reply_to(reply_to.clone());
     }
-    macro_rules! keep {
-        ($($get:ident $with:ident),*) => {$(
-            if let Some(value) = came.$get() {
-                properties = properties.$with(value.clone());
-            }
-        )*};
-    }
-    keep!(
-        content_type with_content_type, content_encoding with_content_encoding, priority with_priority,
-        correlation_id with_correlation_id, message_id with_message_id,
-        timestamp with_timestamp, kind with_type, app_id with_app_id, cluster_id with_cluster_id
-    );
     properties
 }
 
