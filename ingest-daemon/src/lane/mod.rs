@@ -61,6 +61,15 @@ pub(crate) struct Lane {
     told: Option<Observed>,
 }
 
+/// How a consumer is worth changing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    /// By one that may hold more.
+    Grow,
+    /// By one that may hold less.
+    Shrink,
+}
+
 /// What a lane is to do.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Assignment {
@@ -153,7 +162,13 @@ impl Lane {
         self.buffer.of_consumer() >= self.consumer.prefetch().into()
     }
 
-    /// Whether its consumer is worth replacing by one with another prefetch, and now. A quorum queue gives back what is on
+    /// How its consumer is worth changing, if it is.
+    pub(crate) fn change(&self, policy: &Policy, busy: bool, neighbours: Neighbours) -> Option<Change> {
+        let (has, wants) = (self.consumer.prefetch(), self.wants(policy, busy, neighbours));
+        worth_changing(has, wants).then_some(if wants > has { Change::Grow } else { Change::Shrink })
+    }
+
+    /// Whether its consumer is to be replaced by one with another prefetch, and now. A quorum queue gives back what is on
     /// its way to a consumer that is cancelled, and delivers it again as redelivered: so one that holds as much as it may
     /// is replaced, which is when more is of use; one that may hold too much also while nothing comes, or where there is
     /// no room for what comes, since that goes back in any case.
@@ -164,17 +179,14 @@ impl Lane {
         neighbours: Neighbours,
         now: Instant,
     ) -> bool {
-        let (has, wants) = (self.consumer.prefetch(), self.wants(policy, busy, neighbours));
-        let may_shrink = || self.buffer.is_idle(IDLE_AFTER, now) || self.room.is_there();
         self.consumer.state() == State::Running
-            && worth_changing(has, wants)
-            && (self.is_full() || (wants < has && may_shrink()))
-    }
-
-    /// Whether its consumer may hold too much, but for the moment that it can be replaced in.
-    pub(crate) fn will_shrink(&self, policy: &Policy, neighbours: Neighbours) -> bool {
-        let (has, wants) = (self.consumer.prefetch(), self.wants(policy, false, neighbours));
-        wants < has && worth_changing(has, wants)
+            && match self.change(policy, busy, neighbours) {
+                None => false,
+                Some(Change::Grow) => self.is_full(),
+                Some(Change::Shrink) => {
+                    self.is_full() || self.buffer.is_idle(IDLE_AFTER, now) || self.room.is_there()
+                }
+            }
     }
 
     /// Its consumer is registered. Answers whether a problem has ended.
@@ -182,12 +194,6 @@ impl Lane {
         self.silence.begin(now);
         self.buffer.begin();
         self.consumer.registered()
-    }
-
-    /// Whether its consumer will be replaced by one that may hold more, once it holds as much as it may.
-    pub(crate) fn will_grow(&self, policy: &Policy, neighbours: Neighbours) -> bool {
-        let (has, wants) = (self.consumer.prefetch(), self.wants(policy, true, neighbours));
-        wants > has && worth_changing(has, wants)
     }
 
     /// Whether its messages' size is known, and its consumer was asked for when it was not.

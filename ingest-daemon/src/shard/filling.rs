@@ -14,7 +14,7 @@ use crate::{
     clock::Now,
     commit::Portion,
     flow::{Filled, Neighbours, Policy, Stream},
-    lane::Lane,
+    lane::{Change, Lane},
     quarantine::Pace,
 };
 
@@ -64,9 +64,12 @@ impl Filling {
         self.stream.came(count, now);
     }
 
-    /// Whether quiet tenants' messages share commits with those of busy ones.
-    pub(super) fn has_company(&self, now: Instant) -> bool {
-        self.stream.has_company(now)
+    /// Whom a lane shares with.
+    pub(super) fn neighbours(&self, load: &Load, now: Instant) -> Neighbours {
+        Neighbours {
+            busy_workers: load.busy_workers(),
+            company: self.stream.has_company(now),
+        }
     }
 
     /// When a pause of all lanes ends for which any of them waits.
@@ -111,10 +114,7 @@ impl Filling {
                 chosen.push(tenant);
             }
         }
-        let neighbours = Neighbours {
-            busy_workers: load.busy_workers(),
-            company: self.stream.has_company(now),
-        };
+        let neighbours = self.neighbours(load, now);
         let mut allowance = policy.allowance(chosen.len(), workers, neighbours.company);
         let mut portions = Vec::with_capacity(chosen.len());
         let mut unserved = Vec::new();
@@ -129,7 +129,8 @@ impl Filling {
                 continue;
             }
             let workers = lane.assignment.workers;
-            let will_grow = lane.will_grow(policy, neighbours);
+            // Once it holds all that it may.
+            let will_grow = lane.change(policy, true, neighbours) == Some(Change::Grow);
             room += Policy::gather_room(lane.consumer.prefetch(), will_grow, allowance.rows(workers));
             let messages = lane.buffer.take(workers, &mut allowance);
             rows += messages.len();

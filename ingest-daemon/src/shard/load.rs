@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    iter,
     time::Instant,
 };
 
@@ -69,9 +70,9 @@ impl Load {
         });
     }
 
-    /// A lane that was busy and is no longer.
-    pub(super) fn calmed(&mut self) -> Option<TenantId> {
-        self.calmed.next()
+    /// Takes up to so many of the lanes that were busy and are to hold less since.
+    pub(super) fn calmed(&mut self, max: usize) -> Vec<TenantId> {
+        iter::from_fn(|| self.calmed.next()).take(max).collect()
     }
 
     /// The lanes that hold something, or have had much lately.

@@ -8,8 +8,8 @@ use tracing::{info, warn};
 use super::Lanes;
 use crate::{
     clock::Now,
-    flow::{HELD_MESSAGES, Neighbours, RESIZES_MAX},
-    lane::{Event, Remedy, State},
+    flow::{HELD_MESSAGES, RESIZES_MAX},
+    lane::{Change, Event, Remedy, State},
     shard::Action,
 };
 
@@ -146,14 +146,12 @@ impl Lanes {
     /// Gives some of the lanes that had much, and have not any more, less to hold. Those that still get something now and
     /// then have their turn again later.
     pub(super) fn calm(&mut self, now: Now) {
-        for _ in 0..RESIZES_MAX {
-            let Some(tenant) = self.load.calmed() else {
-                return;
-            };
+        let neighbours = self.filling.neighbours(&self.load, now.instant);
+        for tenant in self.load.calmed(RESIZES_MAX) {
             self.resize(tenant, now);
-            let neighbours = self.neighbours(now);
             let lane = self.lanes.get(&tenant);
-            if lane.is_some_and(|lane| lane.will_shrink(&self.terms.flow, neighbours)) {
+            let change = lane.and_then(|lane| lane.change(&self.terms.flow, false, neighbours));
+            if change == Some(Change::Shrink) {
                 self.load.calms(tenant);
             }
         }
@@ -161,7 +159,10 @@ impl Lanes {
 
     /// Replaces a lane's consumer if it is worth having another prefetch.
     pub(super) fn resize(&mut self, tenant: TenantId, now: Now) {
-        let (busy, neighbours) = (self.load.is_busy(tenant), self.neighbours(now));
+        let (busy, neighbours) = (
+            self.load.is_busy(tenant),
+            self.filling.neighbours(&self.load, now.instant),
+        );
         let Some(lane) = self.lanes.get(&tenant) else {
             return;
         };
@@ -170,14 +171,6 @@ impl Lanes {
         {
             self.resizes_left = self.resizes_left.saturating_sub(1);
             self.on(tenant, Event::Resize, now);
-        }
-    }
-
-    /// Whom a lane shares with.
-    pub(super) fn neighbours(&self, now: Now) -> Neighbours {
-        Neighbours {
-            busy_workers: self.load.busy_workers(),
-            company: self.filling.has_company(now.instant),
         }
     }
 }

@@ -10,7 +10,6 @@ use crate::{
     clock::Now,
     commit::{Commit, Outcome, Settled},
     delivery::{Delivery, Letter},
-    flow::Neighbours,
     lane::{Event, State, Took},
     quarantine::Pace,
 };
@@ -34,10 +33,7 @@ impl Lanes {
                 self.traffic.came(delivery.bytes());
             }
         }
-        let neighbours = Neighbours {
-            busy_workers: self.load.busy_workers(),
-            company: self.filling.has_company(now.instant),
-        };
+        let neighbours = self.filling.neighbours(&self.load, now.instant);
         let had_room = lane.take_in(tenant, deliveries, self.terms.message_bytes_max, now);
         let full = lane.is_full();
         let much = lane.has_much(&self.terms.flow, neighbours)

@@ -201,7 +201,10 @@ impl Lanes {
 
     /// Gives a lane an event and does what follows from it.
     fn on(&mut self, tenant: TenantId, event: Event, now: Now) {
-        let (busy, neighbours) = (self.load.is_busy(tenant), self.neighbours(now));
+        let (busy, neighbours) = (
+            self.load.is_busy(tenant),
+            self.filling.neighbours(&self.load, now.instant),
+        );
         let Some(lane) = self.lanes.get_mut(&tenant) else {
             return;
         };
