@@ -4,6 +4,7 @@
 //! looked at all the while, so the time that a message waits is what a reader would have seen, and no statement's
 //! start.
 
+mod broker;
 mod witness;
 
 use std::{
@@ -12,15 +13,14 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use common::id::TenantId;
 use futures::future::join_all;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
-    options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
-    types::FieldTable,
+    options::{BasicPublishOptions, ConfirmSelectOptions},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::{
     task::JoinHandle,
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 use uuid::Uuid;
 
-use self::witness::Witness;
+use self::{broker::Broker, witness::Witness};
 use crate::Stack;
 
 /// How long one step may take before the connection is made anew.
@@ -39,9 +39,6 @@ const STEP: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(25);
 /// How long nothing more of what is missing may be stored until it is called lost.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The broker counts deliveries every five seconds. What happened on a channel that died since is not counted at all.
-const BROKER_COUNTS: Duration = Duration::from_secs(8);
-
 /// A message: whose, and its number.
 type Key = (TenantId, u64);
 
@@ -340,68 +337,4 @@ async fn rows(
         .into_iter()
         .map(|(number, position)| (number.unsigned_abs(), position))
         .collect())
-}
-
-/// What the broker knows of it.
-struct Broker<'a> {
-    tenants: &'a [TenantId],
-    amqp_url: &'a str,
-    management: Option<&'a Url>,
-}
-
-impl Broker<'_> {
-    /// Once the broker has counted what happened, or after a while what it has counted until then.
-    async fn redelivered(&self, stored: &Stored) -> anyhow::Result<u64> {
-        let Some(management) = self.management else {
-            return Ok(0);
-        };
-        let deadline = Instant::now() + BROKER_COUNTS;
-        let mut redelivered = 0;
-        for &tenant in self.tenants {
-            let stored = stored.keys().filter(|(of, _)| *of == tenant).count() as u64;
-            let vhost = Url::parse(self.amqp_url)?;
-            let vhost = vhost.path().trim_start_matches('/');
-            let url = management.join(&format!("api/queues/{vhost}/{}", tenant.queue()))?;
-            redelivered += loop {
-                let answer = reqwest::Client::new()
-                    .get(url.clone())
-                    .timeout(STEP)
-                    .send()
-                    .await?;
-                // A queue that was made anew has its counts from then on.
-                let queue: Value = answer.json().await?;
-                let count = |name: &str| queue["message_stats"][name].as_u64().unwrap_or_default();
-                if count("ack") >= stored || Instant::now() > deadline {
-                    break count("redeliver");
-                }
-                sleep(LOOK * 10).await;
-            };
-        }
-        Ok(redelivered)
-    }
-
-    async fn dead_lettered(&self) -> anyhow::Result<u64> {
-        let connection = timeout(
-            STEP,
-            Connection::connect(self.amqp_url, ConnectionProperties::default()),
-        );
-        let connection = connection.await.context("RabbitMQ does not answer")??;
-        let channel = connection.create_channel().await?;
-        let options = QueueDeclareOptions {
-            passive: true,
-            ..QueueDeclareOptions::default()
-        };
-        let mut letters = 0;
-        for tenant in self.tenants {
-            let queue =
-                channel.queue_declare(tenant.dead_letter_queue().into(), options, FieldTable::default());
-            letters += u64::from(
-                timeout(STEP, queue)
-                    .await
-                    .context("RabbitMQ does not answer")??
-                    .message_count(),
-            );
-        }
-        Ok(letters)
-    }
 }

@@ -4,15 +4,16 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use lapin::{
-    Channel, Connection, ConnectionProperties,
+    BasicProperties, Channel, Connection, ConnectionProperties,
     options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
     types::FieldTable,
 };
 use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::{
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -21,6 +22,9 @@ use uuid::Uuid;
 const PAUSE: Duration = Duration::from_millis(50);
 /// What takes no longer than this, its pause with it, is no standstill.
 const SLOW: Duration = Duration::from_millis(200);
+
+/// What takes longer has failed: nothing of a test is waited for as long.
+const LONGEST: Duration = Duration::from_secs(60);
 
 /// From when until when.
 type Span = (Instant, Instant);
@@ -35,9 +39,17 @@ pub(super) struct Witness {
 impl Witness {
     /// Looks on until `stop`.
     pub(super) fn start(amqp_url: &str, database: &PgPool, stop: &CancellationToken) -> Self {
+        let confirms = Confirms {
+            url: amqp_url.to_owned(),
+            queue: None,
+        };
+        let commits = Commits {
+            database: database.clone(),
+            session: None,
+        };
         Self {
-            broker: tokio::spawn(confirms(amqp_url.to_owned(), stop.clone())),
-            database: tokio::spawn(commits(database.clone(), stop.clone())),
+            broker: tokio::spawn(slow_steps(confirms, stop.clone())),
+            database: tokio::spawn(slow_steps(commits, stop.clone())),
         }
     }
 
@@ -49,71 +61,55 @@ impl Witness {
     }
 }
 
-/// Notes what was slow, step by step.
-struct Steps {
-    last: Instant,
-    slow: Vec<Span>,
+/// Something that a service is asked over and over.
+trait Step: Send {
+    /// Once. What it needs for that is made anew after a failure.
+    fn step(&mut self) -> impl Future<Output = anyhow::Result<()>> + Send;
+
+    /// After a failure.
+    fn forget(&mut self);
 }
 
-impl Steps {
-    fn begin() -> Self {
-        Self {
-            last: Instant::now(),
-            slow: Vec::new(),
-        }
-    }
-
-    /// One more is done. What fails proves nothing.
-    fn done(&mut self, worked: bool) {
+/// When a step was slow, its pause with it. What fails or takes longer than anybody waits proves nothing.
+async fn slow_steps(mut steps: impl Step, stop: CancellationToken) -> Vec<Span> {
+    let (mut slow, mut last) = (Vec::new(), Instant::now());
+    loop {
+        sleep(PAUSE).await;
+        let Some(step) = stop.run_until_cancelled(timeout(LONGEST, steps.step())).await else {
+            return slow;
+        };
         let now = Instant::now();
-        if worked && now - self.last > SLOW {
-            self.slow.push((self.last, now));
+        match step {
+            Ok(Ok(())) if now - last > SLOW => slow.push((last, now)),
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => steps.forget(),
         }
-        self.last = now;
-    }
-}
-
-/// Publishes over and over.
-async fn confirms(url: String, stop: CancellationToken) -> Vec<Span> {
-    let (mut steps, mut queue) = (Steps::begin(), None);
-    loop {
-        sleep(PAUSE).await;
-        match stop.run_until_cancelled(confirm(&url, &mut queue)).await {
-            Some(worked) => steps.done(worked.is_some()),
-            None => return steps.slow,
-        }
-    }
-}
-
-/// Commits over and over, in a session of its own: others wait for a pool's.
-async fn commits(database: PgPool, stop: CancellationToken) -> Vec<Span> {
-    let (mut steps, mut session) = (Steps::begin(), None);
-    loop {
-        sleep(PAUSE).await;
-        match stop.run_until_cancelled(commit(&database, &mut session)).await {
-            Some(worked) => steps.done(worked.is_some()),
-            None => return steps.slow,
-        }
+        last = now;
     }
 }
 
 /// A persistent message into a queue of its own, confirmed.
-async fn confirm(url: &str, queue: &mut Option<(Connection, Channel, String)>) -> Option<()> {
-    if queue.is_none() {
-        *queue = declare(url).await.ok();
-    }
-    let (_, channel, name) = queue.as_ref()?;
-    let properties = lapin::BasicProperties::default().with_delivery_mode(2);
-    let options = BasicPublishOptions::default();
-    let publish = async {
+struct Confirms {
+    url: String,
+    queue: Option<(Connection, Channel, String)>,
+}
+
+impl Step for Confirms {
+    async fn step(&mut self) -> anyhow::Result<()> {
+        if self.queue.is_none() {
+            self.queue = Some(declare(&self.url).await?);
+        }
+        let (_, channel, name) = self.queue.as_ref().context("it was just made")?;
+        let properties = BasicProperties::default().with_delivery_mode(2);
+        let options = BasicPublishOptions::default();
         let sent = channel.basic_publish("".into(), name.as_str().into(), options, b"1", properties);
-        sent.await?.await
-    };
-    let confirmed = publish.await.ok();
-    if confirmed.is_none() {
-        *queue = None;
+        sent.await?.await?;
+        Ok(())
     }
-    confirmed.map(|_| ())
+
+    fn forget(&mut self) {
+        self.queue = None;
+    }
 }
 
 async fn declare(url: &str) -> lapin::Result<(Connection, Channel, String)> {
@@ -133,17 +129,28 @@ async fn declare(url: &str) -> lapin::Result<(Connection, Channel, String)> {
     Ok((connection, channel, name))
 }
 
-/// A commit that is flushed, and leaves nothing.
-async fn commit(database: &PgPool, session: &mut Option<PgConnection>) -> Option<()> {
-    if session.is_none() {
-        *session = PgConnection::connect_with(&database.connect_options()).await.ok();
+/// A commit that is flushed and leaves nothing, in a session of its own: others wait for a pool's.
+struct Commits {
+    database: PgPool,
+    session: Option<PgConnection>,
+}
+
+impl Step for Commits {
+    async fn step(&mut self) -> anyhow::Result<()> {
+        if self.session.is_none() {
+            let options = self.database.connect_options();
+            self.session = Some(PgConnection::connect_with(&options).await?);
+        }
+        let session = self.session.as_mut().context("it was just made")?;
+        sqlx::query("select pg_logical_emit_message(true, 'witness', '')")
+            .execute(session)
+            .await?;
+        Ok(())
     }
-    let emit = sqlx::query("select pg_logical_emit_message(true, 'witness', '')");
-    let committed = emit.execute(session.as_mut()?).await.ok();
-    if committed.is_none() {
-        *session = None;
+
+    fn forget(&mut self) {
+        self.session = None;
     }
-    committed.map(|_| ())
 }
 
 /// When the services stood still: in order, and none overlaps another.
