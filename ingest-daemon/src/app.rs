@@ -26,7 +26,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::{
-    broker::{Publisher, Returns},
+    broker::{Delays, Publisher, Returns},
     commit::{Committer, Gate},
     config::{Config, SUSPECT_CONNECTIONS},
     fleet::{Client, Identity},
@@ -34,7 +34,7 @@ use crate::{
     lane::Board,
     metrics::Instruments,
     quarantine::Pace,
-    retry::Policy,
+    retry::{Policy, Store},
     shard::{self, Committers, Shard},
     tenant_manager::TenantManager,
 };
@@ -81,12 +81,12 @@ impl App {
         let retry = Policy::new(&config.ingest.retry_delays);
         let (returning, returning_supervisor) =
             broker::connect(&config.rabbitmq.url, &format!("{id} returns"))?;
-        let returns = Returns::new(returning, &retry, config.rabbitmq.queue_type);
-        let publisher = Arc::new(Publisher::new(
-            publishing,
-            retry.clone(),
-            config.rabbitmq.queue_type,
-        ));
+        // For readiness, and what is asked now and then.
+        let database = database::pool(&config.database, "jalur-ingest-daemon readiness")?;
+        let store = Store::new(database.clone());
+        let delays = Arc::new(Delays::new(&retry, config.rabbitmq.queue_type, store));
+        let returns = Returns::new(returning, Arc::clone(&delays));
+        let publisher = Arc::new(Publisher::new(publishing, delays));
 
         let gate = Gate::new(SUSPECT_CONNECTIONS);
         let mut shards = Vec::with_capacity(config.ingest.shards);
@@ -120,7 +120,6 @@ impl App {
             capacity: config.capacity,
         };
         let client = Client::new(identity, &config.control_plane, Arc::clone(&manager), board)?;
-        let database = database::pool(&config.database, "jalur-ingest-daemon readiness")?;
         let admin = TcpListener::bind(&config.admin)
             .await
             .with_context(|| format!("admin: cannot listen on {}", config.admin))?;

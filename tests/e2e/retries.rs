@@ -306,3 +306,19 @@ async fn a_retry_that_waits_survives_a_crash_of_the_broker() {
     assert_eq!(ids(&stack, tenant).await, [id]);
     assert_eq!(stack.queue(&tenant.dead_letter_queue()).await, Some((0, 0)));
 }
+
+#[tokio::test]
+async fn what_waits_for_a_delay_that_is_configured_no_more_comes_back_all_the_same() {
+    for queue_type in ["classic", "quorum"] {
+        let mut stack = start("10s", queue_type).await;
+        let tenant = fussy(&stack).await;
+        let id = poison(&stack, tenant).await;
+        waits(&stack, "jalur.retry.10000ms", 1).await;
+        stack.member("ingest-daemon-1").terminate().await;
+        alter(&stack, tenant, "drop constraint fussy").await;
+        stack.configure_daemons("JALUR_INGEST__RETRY_DELAYS", "200ms".into());
+        stack.add_daemon().await;
+        stack.stored(tenant, 1).await;
+        assert_eq!(ids(&stack, tenant).await, [id]);
+    }
+}

@@ -59,6 +59,11 @@ impl Error {
             _ => None,
         }
     }
+
+    /// Whether it is an answer to what was asked, for which the broker closes a channel, and no failure of its own.
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Broker(error) if error.is_amqp_soft_error())
+    }
 }
 
 /// Why there is no connection at the moment.

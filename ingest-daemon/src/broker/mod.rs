@@ -15,6 +15,7 @@ mod wire;
 pub(crate) use common::broker::publisher::Error as PublishError;
 
 pub(crate) use self::{
+    delays::Delays,
     envelope::Envelope,
     publisher::Publisher,
     registration::Trial,

@@ -1,22 +1,21 @@
 //! Publishing what failed, on a connection of its own: what blocks or closes it never touches the consumers.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 
 use common::{
     broker::{
-        Broker, Link,
+        Broker,
         publisher::{self, Error, Message, Route},
     },
-    config::QueueType,
     id::TenantId,
 };
 use tokio::sync::Semaphore;
 
-use super::{delays, letter};
-use crate::{
-    delivery::{Destination, Letter},
-    retry::Policy,
+use super::{
+    delays::{self, Delays},
+    letter,
 };
+use crate::delivery::{Destination, Letter};
 
 /// How many letters are under way at once. Each waits for the broker's disk, some milliseconds.
 const LETTERS_MAX: usize = 64;
@@ -31,23 +30,17 @@ const KILOBYTES_MAX: u32 = 16 << 10;
 pub(crate) struct Publisher {
     broker: Broker,
     publisher: publisher::Publisher,
-    retry: Policy,
-    /// What delay queues are.
-    queue_type: QueueType,
+    delays: Arc<Delays>,
     kilobytes: Semaphore,
-    /// The connection on which the delay queues were declared.
-    declared: Mutex<Weak<Link>>,
 }
 
 impl Publisher {
-    pub(crate) fn new(broker: Broker, retry: Policy, queue_type: QueueType) -> Self {
+    pub(crate) fn new(broker: Broker, delays: Arc<Delays>) -> Self {
         Self {
             publisher: publisher::Publisher::new(broker.clone(), LETTERS_MAX, None),
             broker,
-            retry,
-            queue_type,
+            delays,
             kilobytes: Semaphore::new(KILOBYTES_MAX as usize),
-            declared: Mutex::default(),
         }
     }
 
@@ -62,7 +55,7 @@ impl Publisher {
         let route = match letter.to {
             Destination::DeadLetters => Route::queue(tenant.dead_letter_queue()),
             Destination::Delay(delay) => {
-                self.declare().await?;
+                self.delays.declare(&self.broker.current()?).await?;
                 Route {
                     exchange: delays::name(delay),
                     key: tenant.queue(),
@@ -76,24 +69,8 @@ impl Publisher {
         let published = self.publisher.publish(&route, vec![message]).await;
         if let (Err(Error::Unroutable(_)), Destination::Delay(_)) = (&published, letter.to) {
             // Somebody deleted the delay's queue: the next letter declares it again.
-            *self.declared() = Weak::new();
+            self.delays.missing().await;
         }
         published
-    }
-
-    /// Declares the delay queues, once a connection.
-    async fn declare(&self) -> Result<(), Error> {
-        let link = self.broker.current()?;
-        if !std::ptr::eq(self.declared().as_ptr(), Arc::as_ptr(&link)) {
-            // Several letters may do so at once; the second finds them there.
-            delays::declare(&link, self.retry.delays(), self.queue_type).await?;
-            *self.declared() = Arc::downgrade(&link);
-        }
-        Ok(())
-    }
-
-    /// Locked for a moment at a time, and never while anything is awaited.
-    fn declared(&self) -> std::sync::MutexGuard<'_, Weak<Link>> {
-        self.declared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

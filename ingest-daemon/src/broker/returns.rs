@@ -11,6 +11,7 @@
 //! connection of its own: a queue that the broker cannot read from may cost that.
 
 use std::{
+    collections::HashSet,
     convert::Infallible,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -22,7 +23,6 @@ use common::{
         publisher::{self, Error as PublishError, Message, Publisher, Route},
         within,
     },
-    config::QueueType,
 };
 use futures::future;
 use lapin::{
@@ -31,11 +31,14 @@ use lapin::{
     options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions},
     types::FieldTable,
 };
+use tokio::{task::JoinSet, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::{Envelope, delays};
-use crate::retry::Policy;
+use super::{
+    Envelope,
+    delays::{self, Delays},
+};
 
 /// A queue is looked at so many times within its delay, and between these often.
 const LOOKS: u32 = 4;
@@ -46,55 +49,92 @@ const BATCH_MAX: usize = 32;
 const BATCH_BYTES: usize = 1 << 20;
 /// How long the broker may take for one. What has no answer by then waits once more, so that nobody waits for it.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// The reply code of a queue that is not there.
+const NOT_FOUND: u16 = 404;
 /// After the broker failed.
 const PAUSE: Duration = Duration::from_secs(1);
-/// What is overdue and finds no room waits so long once more.
-const OVERDUE_DELAY: Duration = Duration::from_secs(5);
+/// How often it is asked which delays there are beside the configured ones, and whether their queues are there.
+const OTHERS_EVERY: Duration = Duration::from_secs(60);
 /// How long a message without a queue waits for that: a living tenant's is made again within seconds.
 const HOMELESS_MAX: Duration = Duration::from_secs(10);
 
 /// Brings back what waits in the delay queues.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Returns {
     broker: Broker,
     publisher: Publisher,
-    delays: Vec<Duration>,
-    queue_type: QueueType,
+    delays: Arc<Delays>,
 }
 
 impl Returns {
-    pub(crate) fn new(broker: Broker, retry: &Policy, queue_type: QueueType) -> Self {
-        let mut delays = retry.delays().to_vec();
-        delays.sort_unstable();
-        delays.dedup();
+    pub(crate) fn new(broker: Broker, delays: Arc<Delays>) -> Self {
         Self {
             publisher: Publisher::new(broker.clone(), BATCH_MAX, Some(PATIENCE)),
             broker,
             delays,
-            queue_type,
         }
     }
 
     /// Runs until `stop`. What is under way then goes back to its queue with the connection.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        let delays = self.delays.iter().copied().map(Some);
-        let queues = delays.chain([None]).map(|delay| self.serve(delay));
-        stop.run_until_cancelled(future::join_all(queues)).await;
+        stop.run_until_cancelled(self.serve_all()).await;
     }
 
-    /// Serves the queue of a delay, or what is overdue.
-    async fn serve(&self, delay: Option<Duration>) -> Infallible {
+    /// Serves every delay that there is, and that there has ever been.
+    async fn serve_all(&self) {
+        let (mut served, mut serving) = (HashSet::new(), JoinSet::new());
+        let mut serve = |serving: &mut JoinSet<Infallible>, delays: &[Duration], pause| {
+            for &delay in delays {
+                if served.insert(delay) {
+                    let this = self.clone();
+                    serving.spawn(async move { this.serve(delay, pause).await });
+                }
+            }
+        };
+        serve(&mut serving, self.delays.configured(), PAUSE);
+        let mut pause = Duration::ZERO;
+        loop {
+            let known = async {
+                sleep(pause).await;
+                self.delays.known().await
+            };
+            tokio::select! {
+                known = known => match known {
+                    Ok(known) => {
+                        serve(&mut serving, &known, OTHERS_EVERY);
+                        pause = OTHERS_EVERY;
+                    }
+                    Err(error) => {
+                        debug!(%error, "the delays cannot be written down yet");
+                        pause = PAUSE;
+                    }
+                },
+                // It does not end, but for a panic, which is to end the program.
+                Some(Err(failed)) = serving.join_next() => {
+                    if let Ok(panic) = failed.try_into_panic() {
+                        std::panic::resume_unwind(panic);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Serves the queue of a delay, with this pause after a failure.
+    async fn serve(&self, delay: Duration, pause: Duration) -> Infallible {
         loop {
             let Err(error) = self.serve_channel(delay).await;
             debug!(%error, ?delay, "a delay queue could not be looked at");
-            tokio::time::sleep(PAUSE).await;
+            if error.reply_code() == Some(NOT_FOUND) && self.delays.configured().contains(&delay) {
+                self.delays.missing().await;
+            }
+            sleep(pause).await;
         }
     }
 
     /// Serves a queue for as long as a channel lasts.
-    async fn serve_channel(&self, delay: Option<Duration>) -> Result<Infallible, Error> {
+    async fn serve_channel(&self, delay: Duration) -> Result<Infallible, Error> {
         let link = self.broker.link().await?;
-        delays::declare(&link, delay.as_slice(), self.queue_type).await?;
+        self.delays.declare(&link).await?;
         let queue = DelayQueue::open(link, delay).await?;
         let served = self.serve_queue(&queue).await;
         // What it holds goes back at once.
@@ -107,7 +147,7 @@ impl Returns {
             let (due, pause) = queue.take().await?;
             let sent = future::join_all(due.into_iter().map(|message| self.send_home(queue, message))).await;
             sent.into_iter().collect::<Result<(), _>>()?;
-            tokio::time::sleep(pause).await;
+            sleep(pause).await;
         }
     }
 
@@ -175,10 +215,10 @@ struct DelayQueue {
 }
 
 impl DelayQueue {
-    async fn open(link: Arc<Link>, delay: Option<Duration>) -> Result<Self, Error> {
+    async fn open(link: Arc<Link>, delay: Duration) -> Result<Self, Error> {
         Ok(Self {
-            delay: delay.unwrap_or(OVERDUE_DELAY),
-            name: delay.map_or_else(|| delays::OVERDUE.to_owned(), delays::name),
+            delay,
+            name: delays::name(delay),
             channel: link.channel().await?,
             _link: link,
         })

@@ -1,7 +1,10 @@
-//! When a message that PostgreSQL refused is tried again, and when no more. Pure.
+//! When a message that PostgreSQL refused is tried again, and when no more. Pure, but for [`store`].
+
+mod store;
 
 use std::{sync::Arc, time::Duration};
 
+pub(crate) use self::store::Store;
 use crate::delivery::Destination;
 
 /// The pauses between attempts: one attempt more than there are of these.
