@@ -74,7 +74,11 @@ impl Delays {
     pub(super) async fn declare(&self, link: &Arc<Link>) -> Result<(), Error> {
         let mut declared = self.declared.lock().await;
         declared.on.retain(|link| link.strong_count() > 0);
-        if declared.on.iter().any(|known| known.as_ptr() == Arc::as_ptr(link)) {
+        if declared
+            .on
+            .iter()
+            .any(|known| known.as_ptr() == Arc::as_ptr(link))
+        {
             return Ok(());
         }
         if !declared.written_down {

@@ -17,12 +17,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use common::{
-    broker::{
-        Broker, Error, Link,
-        publisher::{self, Error as PublishError, Message, Publisher, Route},
-        within,
-    },
+use common::broker::{
+    Broker, Error, Link,
+    publisher::{self, Error as PublishError, Message, Publisher, Route},
+    within,
 };
 use futures::future;
 use lapin::{

@@ -125,11 +125,11 @@ impl Store {
     }
 
     /// Asks whether PostgreSQL is well. A session that says it is not may be all that is wrong, since a trigger can set
-    /// what it likes for the rest of one: it is given up, and another one is asked.
+    /// what it likes for the rest of one, timeouts among it: it is given up, and another one is asked.
     pub(super) async fn probe(&mut self, patience: Patience) -> Result<Witness, Failure> {
         match self.run(Job::Probe, patience).await {
             Ok(_) => Ok(Witness::Same),
-            Err(Failure::Refused(blame, _)) if blame != Blame::Slow && self.session.is_some() => {
+            Err(Failure::Refused(..)) if self.session.is_some() => {
                 self.close().await;
                 self.run(Job::Probe, patience).await.map(|_| Witness::Another)
             }

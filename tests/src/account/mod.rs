@@ -115,7 +115,7 @@ impl Account {
                 Arc::clone(&started),
                 watch.clone(),
             )),
-            witness: Witness::start(stack.amqp_url(), stack.database(), &watch),
+            witness: Witness::start(stack, &watch),
             tenants: tenants.to_vec(),
             database: stack.database().clone(),
             amqp_url: stack.amqp_url().to_owned(),

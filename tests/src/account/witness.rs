@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use lapin::{
     BasicProperties, Channel, Connection, ConnectionProperties,
     options::{BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions},
-    types::FieldTable,
+    types::{AMQPValue, FieldTable},
 };
 use sqlx::{Connection as _, PgConnection, PgPool};
 use tokio::{
@@ -17,6 +17,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use crate::stack::Stack;
 
 /// Between two of a kind.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -38,13 +40,14 @@ pub(super) struct Witness {
 
 impl Witness {
     /// Looks on until `stop`.
-    pub(super) fn start(amqp_url: &str, database: &PgPool, stop: &CancellationToken) -> Self {
+    pub(super) fn start(stack: &Stack, stop: &CancellationToken) -> Self {
         let confirms = Confirms {
-            url: amqp_url.to_owned(),
+            url: stack.amqp_url().to_owned(),
+            queue_type: stack.queue_type().to_owned(),
             queue: None,
         };
         let commits = Commits {
-            database: database.clone(),
+            database: stack.database().clone(),
             session: None,
         };
         Self {
@@ -88,16 +91,17 @@ async fn slow_steps(mut steps: impl Step, stop: CancellationToken) -> Vec<Span> 
     }
 }
 
-/// A persistent message into a queue of its own, confirmed.
+/// A persistent message into a queue of its own, of the tenants' kind, confirmed.
 struct Confirms {
     url: String,
+    queue_type: String,
     queue: Option<(Connection, Channel, String)>,
 }
 
 impl Step for Confirms {
     async fn step(&mut self) -> anyhow::Result<()> {
         if self.queue.is_none() {
-            self.queue = Some(declare(&self.url).await?);
+            self.queue = Some(declare(&self.url, &self.queue_type).await?);
         }
         let (_, channel, name) = self.queue.as_ref().context("it was just made")?;
         let properties = BasicProperties::default().with_delivery_mode(2);
@@ -112,7 +116,7 @@ impl Step for Confirms {
     }
 }
 
-async fn declare(url: &str) -> lapin::Result<(Connection, Channel, String)> {
+async fn declare(url: &str, queue_type: &str) -> lapin::Result<(Connection, Channel, String)> {
     let connection = Connection::connect(url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
@@ -123,6 +127,7 @@ async fn declare(url: &str) -> lapin::Result<(Connection, Channel, String)> {
     };
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), 1.into());
+    arguments.insert("x-queue-type".into(), AMQPValue::LongString(queue_type.into()));
     channel
         .queue_declare(name.as_str().into(), options, arguments)
         .await?;

@@ -40,6 +40,7 @@ const NOBODY: &str = "http://127.0.0.1:1";
 const LOG_LINES: usize = 60;
 /// What a whole run of the tests may set: the queue type of every stack that asks for none, `classic` or `quorum`.
 const QUEUE_TYPE: &str = "JALUR_TEST_QUEUE_TYPE";
+const QUEUE_TYPE_KEY: &str = "JALUR_RABBITMQ__QUEUE_TYPE";
 
 /// What to start.
 #[derive(Clone, Debug)]
@@ -275,6 +276,20 @@ impl Stack {
             .context("RabbitMQ does not answer")??)
     }
 
+    /// What its tenants' queues are: `classic` or `quorum`.
+    pub fn queue_type(&self) -> &str {
+        let set = self
+            .options
+            .env
+            .iter()
+            .rev()
+            .find(|(name, _)| *name == QUEUE_TYPE_KEY);
+        let all = || self.programs.env.iter().find(|(name, _)| name == QUEUE_TYPE_KEY);
+        set.map(|(_, value)| value)
+            .or_else(|| all().map(|(_, value)| value))
+            .map_or("classic", String::as_str)
+    }
+
     /// The services it runs on.
     pub fn environment(&self) -> &Environment {
         &self.environment
@@ -283,7 +298,7 @@ impl Stack {
 
 fn queue_type() -> Option<(String, String)> {
     let queue_type = std::env::var(QUEUE_TYPE).ok()?;
-    Some(("JALUR_RABBITMQ__QUEUE_TYPE".into(), queue_type))
+    Some((QUEUE_TYPE_KEY.into(), queue_type))
 }
 
 impl Drop for Stack {
