@@ -61,5 +61,6 @@ pub async fn serve(
                 Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
             }),
         );
-    listener::serve(listener, router, close).await;
+    // In clear, wherever it listens: it tells no secrets, and is meant for probes and Prometheus.
+    listener::serve(listener, None, router, close).await;
 }

@@ -13,7 +13,7 @@ use std::{
 
 use sqlx::{
     AssertSqlSafe, ConnectOptions as _, Connection as _, Executor as _, PgConnection,
-    postgres::{PgConnectOptions, PgPool, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPool, PgPoolOptions, PgSslMode},
 };
 use tokio::time::timeout;
 use tracing::debug;
@@ -103,6 +103,21 @@ impl Connect {
 async fn prepare(connection: &mut PgConnection, settings: &str) -> sqlx::Result<()> {
     if !settings.is_empty() {
         connection.execute(AssertSqlSafe(settings)).await?;
+    }
+    Ok(())
+}
+
+/// Checks what a configuration says of PostgreSQL. In clear it is only spoken to on this machine, unless `insecure`.
+pub fn check(config: &config::Database, insecure: bool) -> Result<(), config::Error> {
+    config::validate_url("database.url", &config.url, &["postgres", "postgresql"])?;
+    let options = Connect::bare(config, "check")?.options;
+    let clear = matches!(
+        options.get_ssl_mode(),
+        PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer
+    );
+    if clear && !insecure && options.get_socket().is_none() {
+        let remedy = "add ?sslmode=verify-full, and sslrootcert= for an authority of your own";
+        config::check_clear("database.url", options.get_host(), remedy)?;
     }
     Ok(())
 }

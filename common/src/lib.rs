@@ -6,6 +6,8 @@
 //! - [`cli`]: the command line both programs have, and their exit codes.
 //! - [`broker`]: a RabbitMQ connection that is kept up. [`database`]: how PostgreSQL is connected to.
 //! - [`listener`]: HTTP/1 and HTTP/2 on one port. [`admin`]: the one for `/livez`, `/readyz` and `/metrics`.
+//! - [`tls`]: certificates, for those who listen and those who connect.
+//! - [`second_look`]: telling a failure that lasts from half of a change.
 //! - [`shares`]: what one may have of something that all share.
 //! - [`telemetry`]: logs and metrics.
 //! - [`shutdown`]: from a signal to a clean stop.
@@ -21,6 +23,8 @@ pub mod database;
 pub mod id;
 pub mod listener;
 pub mod payload;
+pub mod second_look;
 pub mod shares;
 pub mod shutdown;
 pub mod telemetry;
+pub mod tls;

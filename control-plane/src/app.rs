@@ -14,10 +14,12 @@ use common::{
     admin::Readiness,
     broker,
     broker::{Broker, Meter},
+    cli::Options,
     config as settings, database,
     database::Sessions,
     listener, shutdown,
     telemetry::Metrics,
+    tls,
 };
 use proto::v1::{
     dead_letter_service_server::{DeadLetterServiceServer, SERVICE_NAME as DEAD_LETTERS},
@@ -58,8 +60,9 @@ const PUBLIC_MESSAGE_BYTES: usize = 16 << 10;
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Runs until a signal.
-pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
+pub(crate) async fn run(config: Config, options: Options) -> anyhow::Result<()> {
     let stop = shutdown::on_signal().context("cannot listen for signals")?;
+    let tls = tls::Server::new("tls", &config.tls)?;
     let listener = bind("listen", &config.listen).await?;
     let admin_listener = bind("admin", &config.admin).await?;
     let sessions = Sessions::new(&config.database)?;
@@ -76,14 +79,14 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let pool = database::pool(&for_requests, "jalur control-plane")?;
     // Connections of their own: what declares and counts waits neither behind what publishes nor behind dead letters,
     // which are as large as the broker takes them.
-    let (queues, queues_supervisor) = broker::connect(&config.rabbitmq.url, "jalur control-plane queues")?;
+    let (queues, queues_supervisor) = broker::connect(&config.rabbitmq, "jalur control-plane queues")?;
     let (letters, letters_supervisor) = broker::connect_metered(
-        &config.rabbitmq.url,
+        &config.rabbitmq,
         "jalur control-plane dead letters",
         Meter::new(DeadLetterQueues::BYTES_MAX),
     )?;
     let (publishing, publishing_supervisor) =
-        broker::connect(&config.rabbitmq.url, "jalur control-plane publishing")?;
+        broker::connect(&config.rabbitmq, "jalur control-plane publishing")?;
 
     let instruments = Instruments::new(&meter);
     // Streams end with it, and nothing more is accepted.
@@ -131,11 +134,7 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
         missed,
         stop: closing.clone(),
     };
-    let keys = Keys::new(
-        config.auth.secret.expose(),
-        &config.auth.issuer,
-        &config.auth.audience,
-    );
+    let keys = Keys::configured(&config)?;
 
     // What requests need outlives them: it stops once the last one is answered.
     let background = CancellationToken::new();
@@ -156,6 +155,11 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     let reconciling = reconciler::run(tenants.clone(), queues_broker.clone(), stopping());
     tasks.spawn("reconciler", reconciling);
     let gauges = Gauges::new(&meter, pool.clone(), queues, config.metrics.per_tenant);
+    let renewing = keys.clone().renew(move || options.load(), stopping());
+    tasks.spawn("keys", renewing);
+    if let Some(tls) = tls.clone() {
+        tasks.spawn("certificates", tls.renew(stopping()));
+    }
     tasks.spawn("gauges", gauges.run(config.depth_interval, stopping()));
 
     let readiness = readiness(pool.clone(), sessions, queues_broker, publishing, sighted);
@@ -215,8 +219,8 @@ pub(crate) async fn run(config: Config) -> anyhow::Result<()> {
     };
     let router = gateway::router(Front::new(grpc, options, &meter));
 
-    info!(listen = %listener.local_addr()?, "serving gRPC and REST");
-    let mut serving = tokio::spawn(listener::serve(listener, router, closing.clone()));
+    info!(listen = %listener.local_addr()?, tls = tls.is_some(), "serving gRPC and REST");
+    let mut serving = tokio::spawn(listener::serve(listener, tls, router, closing.clone()));
     tokio::select! {
         () = stop.cancelled() => {}
         ended = &mut serving => return ended.context("serving failed"),

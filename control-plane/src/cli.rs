@@ -100,12 +100,13 @@ pub(crate) fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<()> {
-    let config: Config = cli.options.load()?;
+    let options = cli.options;
+    let config: Config = options.load()?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => {
             config.check_serve()?;
             common::telemetry::init(&config.log)?;
-            runtime()?.block_on(app::run(config))
+            runtime()?.block_on(app::run(config, options))
         }
         Command::Migrate(command) => {
             config.check_database()?;
@@ -123,11 +124,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         }
         Command::Token { role, tenant, ttl } => {
             config.check_auth()?;
-            let keys = Keys::new(
-                config.auth.secret.expose(),
-                &config.auth.issuer,
-                &config.auth.audience,
-            );
+            let keys = Keys::configured(&config)?;
             println!("{}", keys.mint(role, tenant, "cli", ttl)?);
             Ok(())
         }

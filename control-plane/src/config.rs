@@ -3,12 +3,18 @@
 use std::time::Duration;
 
 use common::{
-    config::{Database, Error, Log, Metrics, Rabbitmq, Secret, Shutdown, duration, validate_url},
-    database,
+    broker,
+    config::{Database, Error, Log, Metrics, Rabbitmq, Secret, ServerTls, Shutdown, check_clear, duration},
+    database, tls,
 };
+use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
 
-use crate::{fleet::Connections, memory::COPIES};
+use crate::{
+    fleet::Connections,
+    identity::{Keys, SECRET_BYTES_MIN},
+    memory::COPIES,
+};
 
 /// The control plane's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -16,6 +22,10 @@ use crate::{fleet::Connections, memory::COPIES};
 pub struct Config {
     /// Where gRPC and REST are served, as `host:port`.
     pub listen: String,
+    /// Who it is where it listens, if TLS is spoken there.
+    pub tls: ServerTls,
+    /// Whether it may listen, and speak with other machines, in clear, and sign with a short key.
+    pub insecure: bool,
     /// Where `/livez`, `/readyz` and `/metrics` are served, as `host:port`.
     pub admin: String,
     /// How many workers a new tenant has, 1 to 256.
@@ -43,12 +53,69 @@ pub struct Config {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Auth {
-    /// The HS256 key, 32 bytes at least.
+    /// An HS256 key without a name, 32 bytes at least.
     pub secret: Secret,
+    /// Keys with names: the first signs, all check. They may be changed while the program runs.
+    pub keys: Vec<Key>,
     /// The `iss` that tokens must have.
     pub issuer: String,
     /// The `aud` that tokens must have.
     pub audience: String,
+}
+
+/// A key that tokens name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// Its name, which stands in a token's header.
+    pub kid: String,
+    /// What it is for; it is used for nothing else.
+    pub algorithm: KeyAlgorithm,
+    /// The file of an HS256 key, 32 bytes at least.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub secret_file: String,
+    /// The PEM file of another one that signs and checks.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub private_key_file: String,
+    /// The PEM file of one that only checks.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub public_key_file: String,
+}
+
+/// How tokens are signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum KeyAlgorithm {
+    /// One secret, for signing and checking.
+    HS256,
+    /// RSA, of 2048 bits or more.
+    RS256,
+    /// ECDSA over P-256.
+    ES256,
+    /// Ed25519.
+    EdDSA,
+}
+
+impl KeyAlgorithm {
+    /// As tokens write it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::HS256 => "HS256",
+            Self::RS256 => "RS256",
+            Self::ES256 => "ES256",
+            Self::EdDSA => "EdDSA",
+        }
+    }
+}
+
+impl From<KeyAlgorithm> for Algorithm {
+    fn from(algorithm: KeyAlgorithm) -> Self {
+        match algorithm {
+            KeyAlgorithm::HS256 => Self::HS256,
+            KeyAlgorithm::RS256 => Self::RS256,
+            KeyAlgorithm::ES256 => Self::ES256,
+            KeyAlgorithm::EdDSA => Self::EdDSA,
+        }
+    }
 }
 
 /// How much one request may hold.
@@ -67,6 +134,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:8080".into(),
+            tls: ServerTls::default(),
+            insecure: false,
             admin: "127.0.0.1:9090".into(),
             workers: 3,
             auth: Auth::default(),
@@ -85,6 +154,7 @@ impl Default for Auth {
     fn default() -> Self {
         Self {
             secret: Secret::default(),
+            keys: Vec::new(),
             issuer: "jalur".into(),
             audience: "jalur".into(),
         }
@@ -103,8 +173,6 @@ impl Default for Limits {
 
 /// One to read messages, and two for other requests and the reconciler.
 const REQUESTS_CONNECTIONS_MIN: u32 = 3;
-/// A key that anyone could guess by trying is no key.
-const SECRET_BYTES_MIN: usize = 32;
 
 impl common::config::Config for Config {
     const SECRETS: &[&str] = &["auth.secret", "database.url", "rabbitmq.url"];
@@ -114,6 +182,9 @@ impl common::config::Config for Config {
         "control_plane.endpoints",
         "control_plane.token",
         "control_plane.token_file",
+        "control_plane.tls.ca_file",
+        "control_plane.tls.cert_file",
+        "control_plane.tls.key_file",
         "ingest.shards",
         "ingest.run_messages",
         "ingest.commit_messages",
@@ -166,26 +237,29 @@ impl Config {
     /// What `serve` needs.
     pub(crate) fn check_serve(&self) -> Result<(), Error> {
         self.check_database()?;
-        validate_url("rabbitmq.url", &self.rabbitmq.url, &["amqp", "amqps"])?;
-        common::broker::parse(&self.rabbitmq.url)?;
+        broker::check(&self.rabbitmq, self.insecure)?;
+        let host = self.listen.rsplit_once(':').map_or("", |(host, _)| host);
+        if tls::Server::new("tls", &self.tls)?.is_none() && !self.insecure {
+            check_clear("listen", host, "set tls.cert_file and tls.key_file")?;
+        }
         self.check_auth()
     }
 
     /// What `migrate` needs.
     pub(crate) fn check_database(&self) -> Result<(), Error> {
-        validate_url("database.url", &self.database.url, &["postgres", "postgresql"])?;
-        database::Connect::new(&self.database, "check").map(drop)
+        database::check(&self.database, self.insecure)
     }
 
     /// What `token` needs.
     pub(crate) fn check_auth(&self) -> Result<(), Error> {
         let bytes = self.auth.secret.expose().len();
-        if bytes < SECRET_BYTES_MIN {
+        if bytes > 0 && bytes < SECRET_BYTES_MIN && !self.insecure {
             let message = format!(
-                "is to be {SECRET_BYTES_MIN} bytes at least, not {bytes}; `openssl rand -hex 32` makes one; set it in the file, as JALUR_AUTH__SECRET or as JALUR_AUTH__SECRET_FILE"
+                "is to be {SECRET_BYTES_MIN} bytes at least, not {bytes}; `openssl rand -hex 32` makes one"
             );
             return Err(Error::key("auth.secret", message));
         }
+        Keys::configured(self)?;
         for (key, value) in [
             ("auth.issuer", &self.auth.issuer),
             ("auth.audience", &self.auth.audience),

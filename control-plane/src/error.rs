@@ -9,6 +9,9 @@ use crate::{broker::QueueError, memory::Full};
 /// The metadata of a RESOURCE_EXHAUSTED that no later try changes: what was sent is too large.
 pub(crate) const TOO_LARGE: &str = "x-jalur-too-large";
 
+/// The metadata of a NOT_FOUND that says: there is no such tenant. What that means depends on who asked.
+pub(crate) const NO_TENANT: &str = "x-jalur-no-tenant";
+
 /// Why a call failed. The text is for the caller: what was wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -151,10 +154,14 @@ impl From<Error> for Status {
             debug!(%cause, "PostgreSQL could not do what a call needed");
         }
         let mut status = Self::new(code, message);
-        if let Error::TooLarge { .. } = error {
-            status
-                .metadata_mut()
-                .insert(TOO_LARGE, MetadataValue::from_static("true"));
+        let mark = match error {
+            Error::TooLarge { .. } => Some(TOO_LARGE),
+            Error::NoTenant(_) => Some(NO_TENANT),
+            _ => None,
+        };
+        if let Some(mark) = mark {
+            let yes = MetadataValue::from_static("true");
+            status.metadata_mut().insert(mark, yes);
         }
         status
     }

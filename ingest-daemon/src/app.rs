@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use common::{
     admin::{self, Readiness},
     broker::{self, Broker, Meter, Supervisor},
+    cli::Options,
     database::{self, Sessions},
     telemetry::Metrics,
 };
@@ -60,7 +61,7 @@ pub(crate) struct App {
 impl App {
     /// Builds everything. Nothing is connected to yet, so the services may be down; the admin listener is bound, so
     /// that a port that is taken is an error at once.
-    pub(crate) async fn build(config: Config) -> anyhow::Result<Self> {
+    pub(crate) async fn build(config: Config, options: Options) -> anyhow::Result<Self> {
         let id = match config.id.as_str() {
             "" => random_id(),
             id => id.to_owned(),
@@ -74,13 +75,12 @@ impl App {
         // One for the daemon, whatever the number of shards and connections.
         let meter = Meter::new(config.ingest.prefetch_bytes as u64);
         let (consuming, consuming_supervisor) =
-            broker::connect_metered(&config.rabbitmq.url, &format!("{id} consumes"), meter)?;
+            broker::connect_metered(&config.rabbitmq, &format!("{id} consumes"), meter)?;
         // Apart: a broker short of memory stops reading from connections that publish, acknowledgements included.
         let (publishing, publishing_supervisor) =
-            broker::connect(&config.rabbitmq.url, &format!("{id} publishes"))?;
+            broker::connect(&config.rabbitmq, &format!("{id} publishes"))?;
         let retry = Policy::new(&config.ingest.retry_delays);
-        let (returning, returning_supervisor) =
-            broker::connect(&config.rabbitmq.url, &format!("{id} returns"))?;
+        let (returning, returning_supervisor) = broker::connect(&config.rabbitmq, &format!("{id} returns"))?;
         // For readiness, and what is asked now and then.
         let database = database::pool(&config.database, "jalur-ingest-daemon readiness")?;
         let store = Store::new(database.clone());
@@ -119,7 +119,13 @@ impl App {
             incarnation: Uuid::new_v4(),
             capacity: config.capacity,
         };
-        let client = Client::new(identity, &config.control_plane, Arc::clone(&manager), board)?;
+        let client = Client::new(
+            identity,
+            &config.control_plane,
+            Arc::new(move || Ok(options.load::<Config>()?.control_plane.token)),
+            Arc::clone(&manager),
+            board,
+        )?;
         let admin = TcpListener::bind(&config.admin)
             .await
             .with_context(|| format!("admin: cannot listen on {}", config.admin))?;

@@ -46,7 +46,8 @@ pub(crate) fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn execute(arguments: Arguments) -> anyhow::Result<()> {
-    let config: Config = arguments.options.load()?;
+    let options = arguments.options;
+    let config: Config = options.load()?;
     match arguments.command.unwrap_or(Command::Serve) {
         Command::Config(command) => Ok(command.run(&config)?),
         Command::Serve => {
@@ -56,7 +57,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<()> {
                 .build()?
                 .block_on(async {
                     let stop = common::shutdown::on_signal()?;
-                    App::build(config).await?.run(stop).await
+                    App::build(config, options).await?.run(stop).await
                 })
         }
     }

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use common::{
     broker,
-    config::{self as shared, Database, Error, Log, Metrics, Rabbitmq, Secret, Shutdown, validate_url},
-    database,
+    config::{
+        self as shared, ClientTls, Database, Error, Log, Metrics, Rabbitmq, Secret, Shutdown, check_clear,
+    },
+    database, tls,
 };
 use serde::{Deserialize, Serialize};
+use tonic::transport::Uri;
 
 /// Shorter is no pause, and longer is an operator's business.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(100);
@@ -27,6 +30,8 @@ pub struct Config {
     pub capacity: u32,
     /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub admin: String,
+    /// Whether it may speak with other machines in clear.
+    pub insecure: bool,
     /// Where assignments come from.
     pub control_plane: ControlPlane,
     /// Where messages are stored.
@@ -51,6 +56,7 @@ impl Default for Config {
             id: String::new(),
             capacity: 100_000,
             admin: "127.0.0.1:9091".into(),
+            insecure: false,
             control_plane: ControlPlane::default(),
             database: Database::default(),
             rabbitmq: Rabbitmq::default(),
@@ -67,10 +73,12 @@ impl Default for Config {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ControlPlane {
-    /// Its addresses, tried in turn: `http://host:port`.
+    /// Its addresses, tried in turn: `https://host:port`, or `http://`.
     pub endpoints: Vec<String>,
     /// A token with the role `daemon`.
     pub token: Secret,
+    /// How `https://` is spoken.
+    pub tls: ClientTls,
 }
 
 impl Default for ControlPlane {
@@ -78,6 +86,7 @@ impl Default for ControlPlane {
         Self {
             endpoints: vec!["http://127.0.0.1:8080".into()],
             token: Secret::default(),
+            tls: ClientTls::default(),
         }
     }
 }
@@ -142,9 +151,13 @@ impl shared::Config for Config {
     const SECRETS: &[&str] = &["control_plane.token", "database.url", "rabbitmq.url"];
     const FOREIGN: &[&str] = &[
         "listen",
+        "tls.cert_file",
+        "tls.key_file",
+        "tls.client_ca_file",
         "workers",
         "auth.secret",
         "auth.secret_file",
+        "auth.keys",
         "auth.issuer",
         "auth.audience",
         "limits.body_bytes",
@@ -153,10 +166,8 @@ impl shared::Config for Config {
     ];
 
     fn validate(&self) -> Result<(), Error> {
-        validate_url("database.url", &self.database.url, &["postgres", "postgresql"])?;
-        database::Connect::new(&self.database, "check")?;
-        validate_url("rabbitmq.url", &self.rabbitmq.url, &["amqp", "amqps"])?;
-        broker::parse(&self.rabbitmq.url)?;
+        database::check(&self.database, self.insecure)?;
+        broker::check(&self.rabbitmq, self.insecure)?;
         if !self.id.is_empty() && !is_id(&self.id) {
             return Err(Error::key(
                 "id",
@@ -172,13 +183,9 @@ impl shared::Config for Config {
                 "is to name at least one, such as http://127.0.0.1:8080",
             ));
         }
+        tls::Client::new("control_plane.tls", &self.control_plane.tls)?;
         for endpoint in &self.control_plane.endpoints {
-            if endpoint.strip_prefix("http://").is_none_or(str::is_empty) {
-                return Err(Error::key(
-                    "control_plane.endpoints",
-                    format!("{endpoint:?} is to be http://host:port"),
-                ));
-            }
+            check_endpoint(endpoint, self.insecure)?;
         }
         if self.control_plane.token.is_empty() {
             return Err(Error::key(
@@ -225,6 +232,23 @@ impl shared::Config for Config {
     }
 }
 
+/// The token is sent to every endpoint: in clear to none on another machine, unless `insecure`.
+fn check_endpoint(endpoint: &str, insecure: bool) -> Result<(), Error> {
+    const KEY: &str = "control_plane.endpoints";
+    let uri: Option<Uri> = endpoint.parse().ok();
+    let parts = uri
+        .as_ref()
+        .and_then(|uri| Some((uri.scheme_str()?, uri.host()?)));
+    match parts {
+        Some(("http", host)) if !insecure => check_clear(KEY, host, "use https://"),
+        Some(("http" | "https", _)) => Ok(()),
+        _ => Err(Error::key(
+            KEY,
+            format!("{endpoint:?} is to be https://host:port or http://host:port"),
+        )),
+    }
+}
+
 /// Whether `id` is one that the fleet takes.
 fn is_id(id: &str) -> bool {
     let known = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
@@ -248,8 +272,8 @@ mod tests {
 
     fn loaded(pairs: &[(&str, &str)]) -> Result<Config, Error> {
         let env = [
-            ("JALUR_DATABASE__URL", "postgres://u:p@h/d"),
-            ("JALUR_RABBITMQ__URL", "amqp://u:p@h"),
+            ("JALUR_DATABASE__URL", "postgres://u:p@localhost/d"),
+            ("JALUR_RABBITMQ__URL", "amqp://u:p@localhost"),
             ("JALUR_CONTROL_PLANE__TOKEN", "t"),
         ];
         // A map: of two values for one variable the later counts.

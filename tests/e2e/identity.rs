@@ -115,6 +115,115 @@ async fn a_tenants_token_reaches_that_tenant_and_no_other() {
 }
 
 #[tokio::test]
+async fn a_tenant_that_is_gone_takes_its_tokens_with_it() {
+    let stack = Stack::start(Options::default()).await;
+    let tenant = stack.tenant("gone").await;
+    let path = format!("/api/tenants/{tenant}");
+    let token = stack.token(Role::TenantAdmin, Some(tenant.0));
+    assert_eq!(stack.get(&path, &token).await.0, 200);
+    assert_eq!(stack.delete(&path, &stack.admin()).await.0, 200);
+
+    let message = json!({ "messages": [{ "payload": 1 }] });
+    let never_was = stack.token(Role::Tenant, Some(Uuid::now_v7()));
+    for (what, (status, answer)) in [
+        ("read", stack.get(&path, &token).await),
+        ("messages", stack.get("/messages", &token).await),
+        (
+            "publish",
+            stack.post(&format!("{path}/messages"), &token, &message).await,
+        ),
+        (
+            "workers",
+            stack
+                .put(
+                    &format!("{path}/config/concurrency"),
+                    &token,
+                    &json!({ "workers": 2 }),
+                )
+                .await,
+        ),
+        (
+            "dead letters",
+            stack.get(&format!("{path}/dead-letters"), &token).await,
+        ),
+        (
+            "replay",
+            stack
+                .post(
+                    &format!("{path}/dead-letters/replay"),
+                    &token,
+                    &json!({ "all": true }),
+                )
+                .await,
+        ),
+        (
+            "purge",
+            stack.delete(&format!("{path}/dead-letters"), &token).await,
+        ),
+        ("one that never was", stack.get("/messages", &never_was).await),
+    ] {
+        assert_eq!((status, &answer["code"]), (401, &json!(16)), "{what}: {answer}");
+    }
+    assert_eq!(
+        stack.get(&path, &stack.admin()).await.0,
+        404,
+        "an admin's is good"
+    );
+}
+
+#[tokio::test]
+async fn keys_follow_one_another_while_everything_runs() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let configure = |keys: &[(&str, &str, &str)]| {
+        let mut text = "auth:\n  keys:\n".to_owned();
+        for (kid, algorithm, pem) in keys {
+            let folder = concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../control-plane/src/identity/keys/tests"
+            );
+            text += &format!(
+                "    - {{ kid: {kid}, algorithm: {algorithm}, private_key_file: {folder}/{pem} }}\n"
+            );
+        }
+        std::fs::write(file.path(), text).unwrap();
+    };
+    let (first, second) = (("first", "ES256", "es256.pem"), ("second", "EdDSA", "eddsa.pem"));
+    configure(&[first]);
+    let stack = Stack::start(Options {
+        control_plane_env: vec![("JALUR_CONFIG", file.path().display().to_string())],
+        ..Options::default()
+    })
+    .await;
+    let mint = async || {
+        let output = stack.control_plane_command(&["token", "--role", "admin"]).await;
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let status = async |token: &str| stack.get("/tenants", token).await.0;
+    let old = mint().await;
+    assert_eq!(status(&old).await, 200);
+
+    configure(&[first, second]);
+    configure(&[second, first]);
+    let new = mint().await;
+    assert_ne!(old, new);
+    eventually("the second key is known", async || status(&new).await == 200).await;
+    assert_eq!(status(&old).await, 200);
+
+    std::fs::write(file.path(), "auth: { keys: [{ kid: third }] }").unwrap();
+    configure(&[second]);
+    eventually("the first one is not any more", async || {
+        status(&old).await == 401
+    })
+    .await;
+    assert_eq!(status(&new).await, 200);
+    assert_eq!(
+        status(&stack.admin()).await,
+        200,
+        "nor has the one without a name changed"
+    );
+}
+
+#[tokio::test]
 async fn every_role_does_what_it_may_and_no_more() {
     let stack = Stack::start(Options::default()).await;
     let own = stack.tenant("own").await;

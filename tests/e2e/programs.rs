@@ -22,6 +22,17 @@ async fn bad_configuration_exits_64_and_names_the_key() {
         (vec!["serve", "--set", "auth.secret=short"], "auth.secret"),
         (vec!["serve", "--set", "rabbitmq.url=http://h"], "rabbitmq.url"),
         (vec!["--set", "database.url="], "database.url"),
+        (
+            vec!["--set", "database.url=postgres://u@elsewhere/d"],
+            "sslmode=verify-full",
+        ),
+        (vec!["--set", "rabbitmq.url=amqp://elsewhere"], "amqps://"),
+        (vec!["--set", "listen=0.0.0.0:1"], "tls.cert_file"),
+        (vec!["--set", "tls.cert_file=/nope"], "tls.key_file"),
+        (
+            vec!["--set", "rabbitmq.tls.ca_file=/nope"],
+            "rabbitmq.tls.ca_file",
+        ),
         (vec!["--no-such-flag"], "--no-such-flag"),
     ] {
         let output = stack.control_plane_command(&arguments).await;
@@ -40,6 +51,10 @@ async fn bad_configuration_exits_64_and_names_the_key() {
         (
             vec!["serve", "--set", "control_plane.token="],
             "control_plane.token",
+        ),
+        (
+            vec!["--set", "control_plane.endpoints=http://elsewhere:8080"],
+            "https://",
         ),
     ] {
         let output = stack.daemon_command(&arguments).await;

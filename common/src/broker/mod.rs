@@ -25,7 +25,10 @@ pub use self::{
     supervisor::Supervisor,
     wall::{Account, Claim, Held, Meter, Verdict, Wall},
 };
-use crate::config::{self, Secret};
+use crate::{
+    config::{self, Secret},
+    tls,
+};
 
 /// How long one request to the broker may take. It answers in milliseconds; a queue's declaration on a loaded
 /// cluster may take a second or two.
@@ -167,30 +170,37 @@ impl Broker {
     }
 }
 
-/// Prepares a connection to `url`, shown in RabbitMQ's management as `name`. Nothing happens until the supervisor
-/// runs.
-pub fn connect(url: &Secret, name: &str) -> Result<(Broker, Supervisor), config::Error> {
-    connect_metered(url, name, Meter::default())
+/// Prepares a connection, shown in RabbitMQ's management as `name`. Nothing happens until the supervisor runs.
+pub fn connect(config: &config::Rabbitmq, name: &str) -> Result<(Broker, Supervisor), config::Error> {
+    connect_metered(config, name, Meter::default())
 }
 
 /// The same, for a connection whose consumers' deliveries are counted by `meter`, and deferred when there is no room.
 pub fn connect_metered(
-    url: &Secret,
+    config: &config::Rabbitmq,
     name: &str,
     meter: Meter,
 ) -> Result<(Broker, Supervisor), config::Error> {
-    let uri = parse(url)?;
-    if uri.scheme == AMQPScheme::AMQPS {
-        return Err(config::Error::key(
-            "rabbitmq.url",
-            "amqps:// is not spoken yet, and nothing of it is said in clear; use amqp:// on a network that you trust",
-        ));
-    }
+    let uri = parse(&config.url)?;
+    let tls = tls::Client::new("rabbitmq.tls", &config.tls)?;
     let (sender, link) = watch::channel(Err(Away::Down));
     Ok((
         Broker { link },
-        Supervisor::new(uri, name.to_owned(), meter, sender),
+        Supervisor::new(uri, tls, name.to_owned(), meter, sender),
     ))
+}
+
+/// Checks what a configuration says of RabbitMQ. In clear it is only spoken to on this machine, unless `insecure`.
+pub fn check(config: &config::Rabbitmq, insecure: bool) -> Result<(), config::Error> {
+    config::validate_url("rabbitmq.url", &config.url, &["amqp", "amqps"])?;
+    let uri = parse(&config.url)?;
+    tls::Client::new("rabbitmq.tls", &config.tls)?;
+    match uri.scheme {
+        AMQPScheme::AMQP if !insecure => {
+            config::check_clear("rabbitmq.url", &uri.authority.host, "use amqps://")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads an AMQP URL as users mean it: without a vhost, or with the bare slash that ends a host, it is the default
@@ -216,7 +226,48 @@ pub async fn within<T>(request: impl Future<Output = lapin::Result<T>>) -> Resul
 
 #[cfg(test)]
 mod tests {
+    use tokio::{io::AsyncReadExt as _, net::TcpListener};
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_url_that_says_tls_never_speaks_in_clear() {
+        for (scheme, first) in [("amqp", b'A'), ("amqps", 0x16)] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let config = config::Rabbitmq {
+                url: format!("{scheme}://u:p@{}", listener.local_addr().unwrap()).into(),
+                ..config::Rabbitmq::default()
+            };
+            let (_broker, supervisor) = connect(&config, "test").unwrap();
+            let stop = CancellationToken::new();
+            let running = tokio::spawn(supervisor.run(stop.clone()));
+            let (mut stream, _) = listener.accept().await.unwrap();
+            assert_eq!(stream.read_u8().await.unwrap(), first, "{scheme}");
+            stop.cancel();
+            drop(stream);
+            running.await.unwrap();
+        }
+    }
+
+    #[test]
+    fn other_machines_are_spoken_to_in_clear_only_where_that_is_said() {
+        let check = |url: &str, insecure| {
+            let config = config::Rabbitmq {
+                url: url.into(),
+                ..config::Rabbitmq::default()
+            };
+            super::check(&config, insecure).map_err(|error| error.to_string())
+        };
+        for url in ["amqp://u:p@localhost", "amqp://u:p@[::1]:1", "amqps://u:p@rabbit"] {
+            check(url, false).unwrap();
+        }
+        let error = check("amqp://u:p@rabbit", false).unwrap_err();
+        assert!(
+            error.contains("rabbitmq.url") && error.contains("amqps://"),
+            "{error}"
+        );
+        check("amqp://u:p@rabbit", true).unwrap();
+    }
 
     #[test]
     fn a_bare_slash_is_the_default_vhost() {

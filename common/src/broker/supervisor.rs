@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{Away, Link, Meter, REQUEST_TIMEOUT, Wall, within};
+use crate::tls;
 
 /// A hung program's deliveries come free after two to three of these without a word: 2 to 3 s, before its tenants have
 /// moved, so that another daemon finds them in the queue. (With 2 s it was 6 s until they were stored, with 3 s 9 s.) A
@@ -22,6 +23,7 @@ const CHECK_EVERY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub struct Supervisor {
     uri: AMQPUri,
+    tls: tls::Client,
     name: String,
     meter: Meter,
     link: watch::Sender<Result<Arc<Link>, Away>>,
@@ -30,6 +32,7 @@ pub struct Supervisor {
 impl Supervisor {
     pub(super) fn new(
         mut uri: AMQPUri,
+        tls: tls::Client,
         name: String,
         meter: Meter,
         link: watch::Sender<Result<Arc<Link>, Away>>,
@@ -37,6 +40,7 @@ impl Supervisor {
         uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
         Self {
             uri,
+            tls,
             name,
             meter,
             link,
@@ -115,7 +119,7 @@ impl Supervisor {
         loop {
             let properties = ConnectionProperties::default().with_connection_name(self.name.as_str().into());
             let wall = Wall::new(self.meter.clone());
-            let attempt = wall.connect(self.uri.clone(), properties);
+            let attempt = wall.connect(self.uri.clone(), &self.tls, properties);
             match tokio::time::timeout(REQUEST_TIMEOUT, attempt).await {
                 Ok(Ok(connection)) => return (connection, wall),
                 // One line an outage, not one an attempt.

@@ -3,6 +3,7 @@
 //! A program's configuration is a struct whose `Default` is the built-in values. The default, seen as a tree, is
 //! also the schema: it says which keys there are and what an environment variable's text is to be read as.
 
+mod clear;
 pub mod duration;
 mod kubernetes;
 mod secret;
@@ -14,8 +15,9 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_yaml::{Mapping, Value};
 
 pub use self::{
+    clear::{check_clear, is_local},
     secret::Secret,
-    sections::{Database, Log, LogFormat, Metrics, QueueType, Rabbitmq, Shutdown},
+    sections::{ClientTls, Database, Log, LogFormat, Metrics, QueueType, Rabbitmq, ServerTls, Shutdown},
 };
 
 /// What every environment variable of ours starts with.
@@ -205,6 +207,9 @@ fn leaves(schema: &Value, layer: Value) -> Vec<(String, Value)> {
 fn parse(schema: &Value, key: &str, text: String, from: &str) -> Result<Value, Error> {
     Ok(match at(schema, key) {
         Some(Value::Number(_) | Value::Bool(_)) => serde_yaml::from_str(&text)
+            .map_err(|error| Error::from_source(key, from, format!("cannot be read: {error}")))?,
+        // More than words, such as a list of sections.
+        Some(Value::Sequence(_)) if text.trim_start().starts_with('[') => serde_yaml::from_str(&text)
             .map_err(|error| Error::from_source(key, from, format!("cannot be read: {error}")))?,
         Some(Value::Sequence(_)) => text
             .split(',')

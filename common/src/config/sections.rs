@@ -27,8 +27,10 @@ impl Default for Database {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rabbitmq {
-    /// `amqp://user:pass@host:5672/vhost`
+    /// `amqp://user:pass@host:5672/vhost`, or `amqps://`
     pub url: Secret,
+    /// How `amqps://` is spoken.
+    pub tls: ClientTls,
     /// What new queues are.
     pub queue_type: QueueType,
 }
@@ -37,9 +39,34 @@ impl Default for Rabbitmq {
     fn default() -> Self {
         Self {
             url: Secret::default(),
+            tls: ClientTls::default(),
             queue_type: QueueType::Classic,
         }
     }
+}
+
+/// Whom to trust, and who to be, where a URL says TLS. Files of PEM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientTls {
+    /// The authorities that the server's certificate has to come from. Empty: the system's.
+    pub ca_file: String,
+    /// The certificate of this program, for a server that asks for one.
+    pub cert_file: String,
+    /// Its key.
+    pub key_file: String,
+}
+
+/// Who a listener is. Files of PEM; without a certificate it speaks in clear.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerTls {
+    /// The certificate, followed by those that it comes from.
+    pub cert_file: String,
+    /// Its key.
+    pub key_file: String,
+    /// The authorities that a client's certificate has to come from. Empty: clients need none.
+    pub client_ca_file: String,
 }
 
 /// What kind of queue RabbitMQ keeps messages in.

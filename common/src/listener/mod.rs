@@ -2,7 +2,7 @@
 //!
 //! A connection that is opened and not used costs as much as one that is, so each step of one has its time: the first
 //! request, the next one, the reading of an answer. HTTP/2 is asked for a sign of life instead, since its clients keep
-//! a connection for when they need it.
+//! a connection for when they need it. The same within TLS.
 
 mod patience;
 mod start;
@@ -27,7 +27,7 @@ use hyper_util::{
     server::graceful::GracefulConnection,
 };
 use tokio::{
-    io::{AsyncReadExt as _, join},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, join, split},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
@@ -38,7 +38,7 @@ use tower::Service as _;
 use tracing::debug;
 
 use self::{patience::Patient, start::Version};
-use crate::body;
+use crate::{body, tls};
 
 /// Connections at once; others wait to be accepted. Each holds buffers of some 100 kB when it is busy.
 const CONNECTIONS_MAX: usize = 10_000;
@@ -56,9 +56,9 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// The pause after a connection could not be accepted: no more files may be open, and that takes a moment to change.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `stop`. Then nothing more is accepted, requests under way are answered, and connections without any
+/// Serves until `stop`, in clear or as `tls` says. Then nothing more is accepted, requests under way are answered, and connections without any
 /// are closed, whatever state they are in. Dropped, it ends everything at once.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, tls: Option<tls::Server>, router: Router, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut connections = JoinSet::new();
     loop {
@@ -72,7 +72,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
             Some(_) = connections.join_next() => {}
             (accepted, place) = accept => match accepted {
                 Ok((stream, _)) => {
-                    let connection = connection(stream, router.clone(), stop.clone());
+                    let connection = connection(stream, tls.clone(), router.clone(), stop.clone());
                     connections.spawn(async move {
                         if let Err(error) = connection.await {
                             debug!(error, "a connection ended");
@@ -91,10 +91,38 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) -> Result<(), String> {
-    let said = |error: io::Error| error.to_string();
+async fn connection(
+    stream: TcpStream,
+    tls: Option<tls::Server>,
+    router: Router,
+    stop: CancellationToken,
+) -> Result<(), String> {
     stream.set_nodelay(true).map_err(said)?;
-    let (mut read, write) = stream.into_split();
+    let Some(tls) = tls else {
+        let (read, write) = stream.into_split();
+        return talk(read, write, router, stop).await;
+    };
+    let shaken = timeout(FIRST_REQUEST, tls.accept(stream));
+    let Some(shaken) = stop.run_until_cancelled(shaken).await else {
+        return Ok(());
+    };
+    let stream = shaken
+        .map_err(|_| "no handshake came".to_owned())?
+        .map_err(|error| format!("TLS: {error}"))?;
+    let (read, write) = split(stream);
+    talk(read, write, router, stop).await
+}
+
+fn said(error: io::Error) -> String {
+    error.to_string()
+}
+
+async fn talk(
+    mut read: impl AsyncRead + Unpin + Send + 'static,
+    write: impl AsyncWrite + Unpin + Send + 'static,
+    router: Router,
+    stop: CancellationToken,
+) -> Result<(), String> {
     let begun = timeout(FIRST_REQUEST, start::read(&mut read));
     let Some(begun) = stop.run_until_cancelled(begun).await else {
         return Ok(());

@@ -30,7 +30,7 @@ impl House {
             .route("/", get(async || "here"))
             .route("/waits", get(waits));
         let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
-        let serving = tokio::spawn(serve(listener, router, stop.clone()));
+        let serving = tokio::spawn(serve(listener, None, router, stop.clone()));
         Self {
             address,
             stop,

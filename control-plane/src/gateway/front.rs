@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{Router, body::Body, response::Response};
+use axum::{Router, body::Body, middleware, response::Response};
 use futures::future::BoxFuture;
 use http::{HeaderMap, Request, header::CONTENT_TYPE};
 use opentelemetry::metrics::Meter;
@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower::Service;
 
-use super::{grpc, metrics::Metrics, rest, routes};
+use super::{gone, grpc, metrics::Metrics, rest, routes};
 use crate::{identity::Keys, memory::Memory, offload::Offload};
 
 /// The gateway as a service. It answers every request, errors included.
@@ -74,7 +74,10 @@ impl Front {
         // Now, and not with the first request.
         routes::find("/");
         Self {
-            inner: inner.prepare().into_axum_router(),
+            inner: inner
+                .prepare()
+                .into_axum_router()
+                .layer(middleware::from_fn(gone::look)),
             shared: Arc::new(Shared {
                 keys,
                 body_bytes_max,

@@ -23,6 +23,7 @@ mod deadline;
 mod docs;
 mod error;
 mod front;
+mod gone;
 mod grpc;
 mod json;
 mod metrics;

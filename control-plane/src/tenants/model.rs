@@ -160,7 +160,29 @@ fn check_name(name: &str) -> Result<(), Error> {
         let message = format!("is to be 1 to {NAME_CHARACTERS_MAX} characters, it has {characters}");
         return Err(Error::invalid("name", message));
     }
+    // It stands in lists, logs and metrics, where one name is not to look like another, or like two lines.
+    if name.trim().len() != name.len() {
+        let message = "is to begin and end with something else than white space";
+        return Err(Error::invalid("name", message));
+    }
+    if let Some(at) = name.chars().position(is_unseen) {
+        let message = format!(
+            "is to have no line breaks, control characters or marks that change the direction of writing; character {} is one",
+            at + 1
+        );
+        return Err(Error::invalid("name", message));
+    }
     check_text("name", name)
+}
+
+/// What moves what is shown instead of being shown.
+fn is_unseen(character: char) -> bool {
+    let turns_text = matches!(
+        character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+    );
+    // U+2028 and U+2029 separate lines and paragraphs.
+    turns_text || character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
 fn check_description(description: &str) -> Result<(), Error> {
@@ -235,6 +257,27 @@ mod tests {
             let error = new(&bad, "").unwrap_err().to_string();
             assert!(error.starts_with("name: "), "{error}");
         }
+    }
+
+    #[test]
+    fn a_name_is_one_line_that_reads_as_it_is_written() {
+        for good in ["Straße 9", "名前", "👩‍💻", "a  b"] {
+            assert!(new(good, "").is_ok(), "{good}");
+        }
+        for bad in [
+            " a",
+            "a ",
+            "a\nb",
+            "a\tb",
+            "a\u{7f}",
+            "a\u{202e}b",
+            "a\u{2028}b",
+            "\u{2066}a",
+        ] {
+            let error = new(bad, "").unwrap_err().to_string();
+            assert!(error.starts_with("name: "), "{bad:?}: {error}");
+        }
+        assert!(new("a", "several\nlines").is_ok());
     }
 
     #[test]

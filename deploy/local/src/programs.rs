@@ -85,6 +85,9 @@ impl Programs {
             .env("JALUR_LISTEN", listen.to_string())
             .env("JALUR_ADMIN", admin.to_string())
             .env("JALUR_AUTH__SECRET", &self.secret);
+        if !listen.ip().is_loopback() {
+            allow_clear(&mut command);
+        }
         self.configure(&mut command);
         command
     }
@@ -147,8 +150,24 @@ impl Programs {
                 command.env_remove(name);
             }
         }
+        let elsewhere = [&self.database_url, &self.amqp_url]
+            .into_iter()
+            .any(|url| !is_local(url));
+        if elsewhere {
+            allow_clear(&mut command);
+        }
         command
     }
+}
+
+/// Whoever runs this says where, and this is no place for certificates.
+fn allow_clear(command: &mut Command) {
+    command.env("JALUR_INSECURE", "true");
+}
+
+fn is_local(url: &str) -> bool {
+    let url = url::Url::parse(url).ok();
+    url.is_some_and(|url| url.host_str().is_none_or(common::config::is_local))
 }
 
 /// Whether a variable names a key of a program's configuration, or a file for one.

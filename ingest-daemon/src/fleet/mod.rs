@@ -16,10 +16,18 @@ use std::{
 };
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use common::config::{Error, Secret};
+use common::{
+    config::{Error, Secret},
+    tls,
+};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, metadata::AsciiMetadataValue, transport::Endpoint};
-use tracing::{info, warn};
+use tonic::{
+    Code, Status,
+    metadata::AsciiMetadataValue,
+    transport::{Certificate, ClientTlsConfig, Endpoint, Identity as TlsIdentity},
+};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use self::{ledger::Ledger, session::Session};
@@ -45,11 +53,15 @@ pub(crate) struct Identity {
     pub(crate) capacity: u32,
 }
 
+/// Reads the token that is configured at the moment.
+pub(crate) type Token = Arc<dyn Fn() -> Result<Secret, Error> + Send + Sync>;
+
 /// The client.
-#[derive(Debug)]
 pub(crate) struct Client {
     identity: Identity,
     endpoints: Vec<Endpoint>,
+    tls: tls::Client,
+    token: Token,
     authorization: AsciiMetadataValue,
     manager: Arc<TenantManager>,
     board: Arc<Board>,
@@ -61,6 +73,7 @@ impl Client {
     pub(crate) fn new(
         identity: Identity,
         config: &config::ControlPlane,
+        token: Token,
         manager: Arc<TenantManager>,
         board: Arc<Board>,
     ) -> Result<Self, Error> {
@@ -72,6 +85,8 @@ impl Client {
         Ok(Self {
             identity,
             endpoints,
+            tls: tls::Client::new("control_plane.tls", &config.tls)?,
+            token,
             authorization: bearer(&config.token)?,
             manager,
             board,
@@ -91,11 +106,15 @@ impl Client {
         let mut backoff = backoff();
         let mut said = None;
         for turn in 0.. {
-            let endpoint = self.endpoints[turn % self.endpoints.len()].clone();
+            if turn > 0 {
+                self.renew_token().await;
+            }
             let started = tokio::time::Instant::now();
-            let session = Session::new(&mut self, &stopping, &leave);
-            let status = match session.run(&endpoint).await {
-                Ok(()) => return,
+            let status = match self.endpoint(turn) {
+                Ok(endpoint) => match Session::new(&mut self, &stopping, &leave).run(&endpoint).await {
+                    Ok(()) => return,
+                    Err(status) => status,
+                },
                 Err(status) => status,
             };
             if leave.is_cancelled() {
@@ -127,6 +146,41 @@ impl Client {
                 () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Takes the token that is configured now: it may have been replaced since the last stream. Where there is none that
+    /// is any good the one from before may still do.
+    async fn renew_token(&mut self) {
+        let token = Arc::clone(&self.token);
+        let read = spawn_blocking(move || bearer(&token()?)).await;
+        match read {
+            Ok(Ok(authorization)) => self.authorization = authorization,
+            Ok(Err(error)) => debug!(%error, "the token cannot be read again"),
+            Err(_) => {}
+        }
+    }
+
+    /// The endpoint whose turn it is, with TLS as its files say at the moment.
+    fn endpoint(&self, turn: usize) -> Result<Endpoint, Status> {
+        let endpoint = self.endpoints[turn % self.endpoints.len()].clone();
+        if endpoint.uri().scheme_str() != Some("https") {
+            return Ok(endpoint);
+        }
+        let files = self
+            .tls
+            .read()
+            .map_err(|error| Status::unavailable(error.to_string()))?;
+        let tls = match files.ca {
+            Some(ca) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca)),
+            None => ClientTlsConfig::new().with_native_roots(),
+        };
+        let tls = match files.identity {
+            Some((cert, key)) => tls.identity(TlsIdentity::from_pem(cert, key)),
+            None => tls,
+        };
+        endpoint
+            .tls_config(tls)
+            .map_err(|error| Status::unavailable(error.to_string()))
     }
 
     fn watching(&self) {

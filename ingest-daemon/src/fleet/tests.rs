@@ -134,6 +134,7 @@ impl House {
         let config = config::ControlPlane {
             endpoints,
             token: "secret".into(),
+            ..config::ControlPlane::default()
         };
         let identity = Identity {
             id: "d1".into(),
@@ -141,7 +142,9 @@ impl House {
             capacity: 10,
         };
         let manager = Arc::new(TenantManager::new(vec![handle]));
-        let client = Client::new(identity, &config, manager, Arc::clone(&board)).unwrap();
+        let token = config.token.clone();
+        let token = Arc::new(move || Ok(token.clone()));
+        let client = Client::new(identity, &config, token, manager, Arc::clone(&board)).unwrap();
         let (stopping, leave) = (CancellationToken::new(), CancellationToken::new());
         Self {
             streams,

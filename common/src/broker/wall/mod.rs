@@ -13,15 +13,20 @@ mod meter;
 mod properties;
 mod sieve;
 mod stream;
+mod transport;
 
 use std::sync::Arc;
 
 use async_rs::{Runtime, Tokio, util::RuntimeParts};
-use lapin::{AsyncTcpStream, Connection, ConnectionProperties, uri::AMQPUri};
+use lapin::{
+    AsyncTcpStream, Connection, ConnectionProperties,
+    uri::{AMQPScheme, AMQPUri},
+};
 use tokio_util::sync::CancellationToken;
 
 pub use self::meter::{Account, Claim, Held, Meter};
-use self::{sieve::Accounts, stream::Walling};
+use self::{sieve::Accounts, stream::Walling, transport::Tls};
+use crate::tls;
 
 /// What is wrong with a delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,17 +66,25 @@ impl Wall {
         self.cut.cancel();
     }
 
-    /// Connects through the wall.
+    /// Connects through the wall. TLS is spoken on its far side, so that it sees what comes.
     pub(super) async fn connect(
         &self,
-        uri: AMQPUri,
+        mut uri: AMQPUri,
+        tls: &tls::Client,
         properties: ConnectionProperties,
     ) -> lapin::Result<Connection> {
+        let tls = (uri.scheme == AMQPScheme::AMQPS).then(|| Tls {
+            client: tls.clone(),
+            host: uri.authority.host.clone(),
+        });
+        // What the client has to do with itself.
+        uri.scheme = AMQPScheme::AMQP;
         let walling = Walling {
             tokio: Tokio::current(),
             cut: self.cut.clone(),
             accounts: Arc::clone(&self.accounts),
             frame_max: uri.query.frame_max.unwrap_or_default(),
+            tls,
         };
         let runtime = Runtime::new(RuntimeParts::new(Tokio::current(), walling));
         let stream = async |uri: AMQPUri, runtime: Runtime<RuntimeParts<Tokio, Walling>>| {

@@ -18,7 +18,10 @@ use futures::{
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::sieve::{Accounts, Next, Sieve};
+use super::{
+    sieve::{Accounts, Next, Sieve},
+    transport::{Tls, Transport},
+};
 
 /// How much is read at a time: some hundred small messages, and little enough to stay in a processor's cache until the
 /// client has it.
@@ -175,10 +178,12 @@ pub(super) struct Walling {
     pub(super) cut: CancellationToken,
     pub(super) accounts: Arc<Accounts>,
     pub(super) frame_max: u32,
+    /// Within which the frames come, if so: the wall is to see them.
+    pub(super) tls: Option<Tls>,
 }
 
 impl Reactor for Walling {
-    type TcpStream = Walled<<Tokio as Reactor>::TcpStream>;
+    type TcpStream = Walled<Transport>;
     type Sleep = <Tokio as Reactor>::Sleep;
 
     /// The client connects, and registers nothing.
@@ -203,12 +208,14 @@ impl Reactor for Walling {
     ) -> impl Future<Output = io::Result<Self::TcpStream>> + Send + 'static {
         let connecting = self.tokio.tcp_connect_addr(address);
         let (cut, accounts, frame_max) = (self.cut.clone(), Arc::clone(&self.accounts), self.frame_max);
+        let tls = self.tls.clone();
         async move {
             let stream = connecting.await?;
             // What ends without a word ends at once: a broker that does not read would take a mere end of the stream
             // for one after all that came before it, and read that when it reads again. What is closed in good order
             // has been read.
             stream.get_ref().set_zero_linger()?;
+            let stream = Transport::over(stream, tls).await?;
             Ok(Walled::new(stream, cut, accounts, frame_max))
         }
     }

@@ -1,0 +1,98 @@
+//! Whoever connects.
+
+use std::{io, sync::Arc};
+
+use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::spawn_blocking,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::{
+    pem::{Files, Pem},
+    provider,
+};
+use crate::config::{ClientTls, Error};
+
+/// Whom this program trusts when it connects, and how it shows who it is.
+#[derive(Clone, Debug)]
+pub struct Client {
+    files: Files,
+}
+
+impl Client {
+    /// The files of `section`, which are read once to see whether they are good.
+    pub fn new(section: &'static str, config: &ClientTls) -> Result<Self, Error> {
+        let ClientTls {
+            ca_file,
+            cert_file,
+            key_file,
+        } = config;
+        let files = Files::new(section, "ca_file", ca_file, cert_file, key_file);
+        let client = Self { files };
+        client.config(&client.read()?)?;
+        Ok(client)
+    }
+
+    /// The files as they are now.
+    pub fn read(&self) -> Result<Pem, Error> {
+        self.files.read()
+    }
+
+    /// Speaks TLS on `stream`, with `host`, which has to be the one that its certificate names.
+    pub async fn connect<S>(&self, host: &str, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let client = self.clone();
+        let config = spawn_blocking(move || client.config(&client.read()?)).await??;
+        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+        let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        connecting
+            .await
+            .map_err(|error| io::Error::new(error.kind(), self.advice(host, &error)))
+    }
+
+    /// The system's authorities count where no file names others.
+    fn config(&self, pem: &Pem) -> Result<ClientConfig, Error> {
+        let roots = match &pem.ca {
+            Some(ca) => self.files.roots(ca)?,
+            None => system_roots(),
+        };
+        let config = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|error| self.files.error("ca_file", error.to_string()))?
+            .with_root_certificates(roots);
+        match &pem.identity {
+            None => Ok(config.with_no_client_auth()),
+            Some((cert, key)) => {
+                let (chain, key) = self.files.identity(cert, key)?;
+                config
+                    .with_client_auth_cert(chain, key)
+                    .map_err(|error| self.files.mismatch(&error))
+            }
+        }
+    }
+
+    fn advice(&self, host: &str, error: &io::Error) -> String {
+        let problem = self.files.error(
+            "ca_file",
+            "names who is trusted, the system's authorities where it is empty",
+        );
+        format!("TLS with {host} failed: {error} ({problem})")
+    }
+}
+
+/// Those of them that can be read: one that cannot is no reason to trust none.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    roots
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
+}

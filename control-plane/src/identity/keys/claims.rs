@@ -1,0 +1,58 @@
+//! What a token says.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::Error;
+use crate::identity::{Caller, Role};
+
+/// The claims of a token.
+#[derive(Clone, Debug, Serialize)]
+pub struct Claims {
+    /// Who issued it.
+    pub iss: String,
+    /// What it is for.
+    pub aud: String,
+    /// Whom it stands for, for people who read it.
+    pub sub: String,
+    /// When it was issued, in seconds since 1970.
+    pub iat: u64,
+    /// When it ends, in seconds since 1970.
+    pub exp: u64,
+    /// What its bearer is.
+    pub role: Role,
+    /// The tenant, for a tenant's roles.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant_id: Option<Uuid>,
+}
+
+/// What is read from a token here; the registered claims are checked before, and may have the other forms that the
+/// standard knows (a list of audiences, say).
+#[derive(Deserialize)]
+pub(super) struct Verified {
+    iat: Option<Value>,
+    role: Option<Value>,
+    tenant_id: Option<Value>,
+}
+
+impl Verified {
+    pub(super) fn caller(self) -> Result<Caller, Error> {
+        let missing = |claim: &str| Error::Claims(format!("{claim} is missing"));
+        self.iat.ok_or_else(|| missing("iat"))?;
+        let role = self.role.ok_or_else(|| missing("role"))?;
+        let role = serde_json::from_value(role)
+            .map_err(|_| Error::Claims("role may be admin, tenant_admin, tenant or daemon".to_owned()))?;
+        let tenant = self.tenant_id.map(serde_json::from_value).transpose();
+        let tenant = tenant.map_err(|_| Error::Claims("tenant_id may be a tenant's UUID".to_owned()))?;
+        Caller::new(role, tenant)
+    }
+}
+
+/// What a registered claim may be.
+pub(super) fn wanted(claim: &str) -> &'static str {
+    match claim {
+        "exp" | "nbf" | "iat" => "a number of seconds since 1970",
+        _ => "a string",
+    }
+}

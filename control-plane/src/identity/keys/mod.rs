@@ -1,0 +1,125 @@
+//! Minting and checking tokens.
+//!
+//! There may be several keys at once, so that one can follow another: the first signs, all check, and a token says in its
+//! header (`kid`) which it is for. A key checks its own algorithm and no other, whatever the token says (RFC 8725).
+
+mod claims;
+mod key;
+mod renewal;
+mod ring;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use common::config;
+use uuid::Uuid;
+
+pub use self::claims::Claims;
+pub(crate) use self::key::SECRET_BYTES_MIN;
+use self::ring::Ring;
+use super::{Caller, Role};
+use crate::config::Config;
+
+/// Why a token is not accepted, or cannot be minted. The text is for the person who sent it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A tenant's role came without the tenant.
+    #[error("role {} needs a tenant_id, the tenant's UUID", .0.word())]
+    TenantMissing(Role),
+    /// Another role came with a tenant.
+    #[error("role {} takes no tenant_id", .0.word())]
+    TenantNotAllowed(Role),
+    /// It is over.
+    #[error("it has expired; get a new one")]
+    Expired,
+    /// Its `nbf` is in the future.
+    #[error("it is not valid yet")]
+    NotYet,
+    /// It was signed with another key or changed afterwards.
+    #[error("its signature is not from this system's key")]
+    Signature,
+    /// It is signed in another way than its key is for, or not at all.
+    #[error("it has to be signed with {0}")]
+    Algorithm(&'static str),
+    /// It names a key that is not known, or not any more.
+    #[error("its key (kid {0:?}) is not known here, or not any more; get a new one")]
+    UnknownKey(String),
+    /// It names none, and every key has a name.
+    #[error("it does not say which key it is signed with (kid)")]
+    NoKey,
+    /// It was issued by somebody else.
+    #[error("its iss has to be {0:?}")]
+    Issuer(String),
+    /// It was issued for something else.
+    #[error("its aud has to be {0:?}")]
+    Audience(String),
+    /// A claim is missing or cannot be read.
+    #[error("its claims are wrong: {0}")]
+    Claims(String),
+    /// It is no JWT.
+    #[error("it is no JWT")]
+    Malformed,
+    /// The lifetime that was asked for ends after every date there is.
+    #[error("its lifetime is too long")]
+    Lifetime,
+    /// Signing failed.
+    #[error("it could not be signed: {0}")]
+    Signing(jsonwebtoken::errors::Error),
+}
+
+/// The keys that tokens are signed with, and what these have to say; a handle.
+#[derive(Clone)]
+pub struct Keys {
+    ring: Arc<RwLock<Arc<Ring>>>,
+}
+
+impl Keys {
+    /// One shared `secret`.
+    pub fn new(secret: &str, issuer: &str, audience: &str) -> Self {
+        Self::of(Ring::of_secret(secret, issuer, audience))
+    }
+
+    /// The keys that are configured. Reads their files.
+    pub(crate) fn configured(config: &Config) -> Result<Self, config::Error> {
+        Ring::read(&config.auth, config.insecure).map(Self::of)
+    }
+
+    fn of(ring: Ring) -> Self {
+        let ring = Arc::new(RwLock::new(Arc::new(ring)));
+        Self { ring }
+    }
+
+    /// A token for `role` that ends after `ttl`. A tenant's roles need the tenant, the others have none. `sub` is
+    /// for people who read the token.
+    pub fn mint(&self, role: Role, tenant: Option<Uuid>, sub: &str, ttl: Duration) -> Result<String, Error> {
+        Caller::new(role, tenant)?;
+        self.ring().mint(role, tenant, sub, ttl)
+    }
+
+    /// Who bears `token`: signed by one of the keys, with this issuer and audience, and not expired.
+    pub fn verify(&self, token: &str) -> Result<Caller, Error> {
+        self.ring().verify(token)
+    }
+
+    /// From now on these are the keys.
+    fn replace(&self, ring: Ring) {
+        *self.ring.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ring);
+    }
+
+    /// Held for a moment.
+    fn ring(&self) -> Arc<Ring> {
+        Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Without the secrets.
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Keys").field(&self.ring()).finish()
+    }
+}
