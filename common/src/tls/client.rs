@@ -24,12 +24,13 @@ pub struct Client {
 impl Client {
     /// The files of `section`, which are read once to see whether they are good.
     pub fn new(section: &'static str, config: &ClientTls) -> Result<Self, Error> {
-        let ClientTls {
-            ca_file,
-            cert_file,
-            key_file,
-        } = config;
-        let files = Files::new(section, "ca_file", ca_file, cert_file, key_file);
+        let files = Files::new(
+            section,
+            "ca_file",
+            &config.ca_file,
+            &config.cert_file,
+            &config.key_file,
+        );
         let client = Self { files };
         client.config(&client.read()?)?;
         Ok(client)
@@ -46,7 +47,8 @@ impl Client {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let client = self.clone();
-        let config = spawn_blocking(move || client.config(&client.read()?)).await??;
+        let config = spawn_blocking(move || client.config(&client.read()?)).await?;
+        let config = config.map_err(io::Error::other)?;
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
         connecting
@@ -89,10 +91,4 @@ fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     roots
-}
-
-impl From<Error> for io::Error {
-    fn from(error: Error) -> Self {
-        Self::new(io::ErrorKind::InvalidInput, error)
-    }
 }

@@ -42,12 +42,13 @@ pub struct Server {
 impl Server {
     /// The files of `section`, read at once; nothing when it names none.
     pub fn new(section: &'static str, config: &ServerTls) -> Result<Option<Self>, Error> {
-        let ServerTls {
-            cert_file,
-            key_file,
-            client_ca_file,
-        } = config;
-        let files = Files::new(section, "client_ca_file", client_ca_file, cert_file, key_file);
+        let files = Files::new(
+            section,
+            "client_ca_file",
+            &config.client_ca_file,
+            &config.cert_file,
+            &config.key_file,
+        );
         let read = files.read()?;
         if read.identity.is_none() {
             return match read.ca {
@@ -63,33 +64,41 @@ impl Server {
     pub async fn renew(mut self, stop: CancellationToken) {
         let mut second_look = SecondLook::default();
         while stop.run_until_cancelled(sleep(LOOK)).await.is_some() {
-            let files = self.files.clone();
-            let before = self.read.clone();
-            let looked = spawn_blocking(move || {
-                let read = files.read()?;
-                if read == before {
-                    return Ok(None);
-                }
-                let config = server_config(&files, &read)?;
-                Ok::<_, Error>(Some((read, config)))
-            });
-            match looked.await {
-                Ok(Ok(None)) => second_look.well(),
-                Ok(Ok(Some((read, config)))) => {
+            match self.look().await {
+                Ok(renewed) => {
                     second_look.well();
-                    self.read = read;
-                    self.current.send_replace(Arc::new(config));
-                    info!("the listener's certificate was renewed");
+                    if renewed {
+                        info!("the listener's certificate was renewed");
+                    }
                 }
-                Ok(Err(error)) => {
+                Err(error) => {
                     let error = error.to_string();
                     if second_look.failed(&error) {
                         warn!(error, "the listener's certificate stays as it was");
                     }
                 }
-                Err(_) => {}
             }
         }
+    }
+
+    /// Takes the files as they are now, and answers whether that changed anything.
+    pub(super) async fn look(&mut self) -> Result<bool, Error> {
+        let (files, before) = (self.files.clone(), self.read.clone());
+        let looked = spawn_blocking(move || {
+            let read = files.read()?;
+            if read == before {
+                return Ok(None);
+            }
+            let config = server_config(&files, &read)?;
+            Ok(Some((read, config)))
+        });
+        // It can only fail when the program ends.
+        let Some((read, config)) = looked.await.unwrap_or(Ok(None))? else {
+            return Ok(false);
+        };
+        self.read = read;
+        self.current.send_replace(Arc::new(config));
+        Ok(true)
     }
 
     /// The handshake with whoever connected.
