@@ -60,7 +60,7 @@ const PUBLIC_MESSAGE_BYTES: usize = 16 << 10;
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Runs until a signal.
-pub(crate) async fn run(config: Config, options: Options) -> anyhow::Result<()> {
+pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow::Result<()> {
     let stop = shutdown::on_signal().context("cannot listen for signals")?;
     let tls = tls::Server::new("tls", &config.tls)?;
     let listener = bind("listen", &config.listen).await?;
@@ -134,7 +134,6 @@ pub(crate) async fn run(config: Config, options: Options) -> anyhow::Result<()> 
         missed,
         stop: closing.clone(),
     };
-    let keys = Keys::configured(&config)?;
 
     // What requests need outlives them: it stops once the last one is answered.
     let background = CancellationToken::new();

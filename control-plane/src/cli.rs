@@ -105,8 +105,9 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => {
             config.check_serve()?;
+            let keys = Keys::configured(&config)?;
             common::telemetry::init(&config.log)?;
-            runtime()?.block_on(app::run(config, options))
+            runtime()?.block_on(app::run(config, keys, options))
         }
         Command::Migrate(command) => {
             config.check_database()?;
@@ -115,6 +116,7 @@ fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Config(command) => {
             if let ConfigCommand::Check = command {
                 config.check_serve()?;
+                Keys::configured(&config)?;
             }
             Ok(command.run(&config)?)
         }
@@ -123,7 +125,6 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             Ok(())
         }
         Command::Token { role, tenant, ttl } => {
-            config.check_auth()?;
             let keys = Keys::configured(&config)?;
             println!("{}", keys.mint(role, tenant, "cli", ttl)?);
             Ok(())

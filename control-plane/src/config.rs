@@ -10,11 +10,7 @@ use common::{
 use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    fleet::Connections,
-    identity::{Keys, SECRET_BYTES_MIN},
-    memory::COPIES,
-};
+use crate::{fleet::Connections, memory::COPIES};
 
 /// The control plane's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -234,7 +230,7 @@ impl common::config::Config for Config {
 }
 
 impl Config {
-    /// What `serve` needs.
+    /// What `serve` needs, beside the keys.
     pub(crate) fn check_serve(&self) -> Result<(), Error> {
         self.check_database()?;
         broker::check(&self.rabbitmq, self.insecure)?;
@@ -242,32 +238,11 @@ impl Config {
         if tls::Server::new("tls", &self.tls)?.is_none() && !self.insecure {
             check_clear("listen", host, "set tls.cert_file and tls.key_file")?;
         }
-        self.check_auth()
+        Ok(())
     }
 
     /// What `migrate` needs.
     pub(crate) fn check_database(&self) -> Result<(), Error> {
         database::check(&self.database, self.insecure)
-    }
-
-    /// What `token` needs.
-    pub(crate) fn check_auth(&self) -> Result<(), Error> {
-        let bytes = self.auth.secret.expose().len();
-        if bytes > 0 && bytes < SECRET_BYTES_MIN && !self.insecure {
-            let message = format!(
-                "is to be {SECRET_BYTES_MIN} bytes at least, not {bytes}; `openssl rand -hex 32` makes one"
-            );
-            return Err(Error::key("auth.secret", message));
-        }
-        Keys::configured(self)?;
-        for (key, value) in [
-            ("auth.issuer", &self.auth.issuer),
-            ("auth.audience", &self.auth.audience),
-        ] {
-            if value.is_empty() {
-                return Err(Error::key(key, "is not to be empty"));
-            }
-        }
-        Ok(())
     }
 }

@@ -14,7 +14,6 @@ pub mod rules;
 use http::{HeaderMap, header::AUTHORIZATION};
 use tonic::Status;
 
-pub(crate) use self::keys::SECRET_BYTES_MIN;
 pub use self::{
     caller::{Caller, Role},
     keys::{Claims, Error, Keys},

@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, errors, jwk::Jwk};
 use crate::config::{Key as Configured, KeyAlgorithm};
 
 /// Shorter ones can be found by trying.
-pub(crate) const SECRET_BYTES_MIN: usize = 32;
+pub(super) const SECRET_BYTES_MIN: usize = 32;
 
 /// A key for one algorithm.
 #[derive(Clone)]

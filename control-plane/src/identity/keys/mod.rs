@@ -20,7 +20,6 @@ use common::config;
 use uuid::Uuid;
 
 pub use self::claims::Claims;
-pub(crate) use self::key::SECRET_BYTES_MIN;
 use self::ring::Ring;
 use super::{Caller, Role};
 use crate::config::Config;
@@ -84,7 +83,7 @@ impl Keys {
         Self::of(Ring::of_secret(secret, issuer, audience))
     }
 
-    /// The keys that are configured. Reads their files.
+    /// The keys that are configured, if they are good. Reads their files.
     pub(crate) fn configured(config: &Config) -> Result<Self, config::Error> {
         Ring::read(&config.auth, config.insecure).map(Self::of)
     }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{
     Claims, Error,
     claims::{Verified, wanted},
-    key::Key,
+    key::{Key, SECRET_BYTES_MIN},
 };
 use crate::{
     config::{Auth, KeyAlgorithm},
@@ -53,8 +53,21 @@ impl Ring {
             }
             keys.push(key);
         }
-        if !auth.secret.is_empty() {
-            keys.push(Key::of_secret(None, auth.secret.expose().as_bytes()));
+        let secret = auth.secret.expose().as_bytes();
+        if !secret.is_empty() {
+            if secret.len() < SECRET_BYTES_MIN && !insecure {
+                let message = format!(
+                    "is to be {SECRET_BYTES_MIN} bytes at least, not {}; `openssl rand -hex 32` makes one",
+                    secret.len()
+                );
+                return Err(config::Error::key("auth.secret", message));
+            }
+            keys.push(Key::of_secret(None, secret));
+        }
+        for (key, value) in [("auth.issuer", &auth.issuer), ("auth.audience", &auth.audience)] {
+            if value.is_empty() {
+                return Err(config::Error::key(key, "is not to be empty"));
+            }
         }
         match keys.first() {
             Some(Key { signing: Some(_), .. }) => Ok(Self {
