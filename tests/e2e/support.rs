@@ -243,14 +243,18 @@ impl Stack {
     /// Has every channel that consumes hang, or all go on. Their connections answer otherwise.
     pub(crate) async fn hang_consuming_channels(&self, hang: bool) {
         let native = self.0.environment().native().unwrap();
-        let expression = match hang {
+        let each = match hang {
             true => {
-                "[sys:suspend(C) || C <- rabbit_channel:list_local(),
-                  [{consumer_count, N}] <- [rabbit_channel:info(C, [consumer_count])], N > 0]."
+                "[sys:suspend(C) ||
+                  [{consumer_count, N}] <- [rabbit_channel:info(C, [consumer_count])], N > 0]"
             }
-            false => "[sys:resume(C) || C <- rabbit_channel:list_local()].",
+            false => "sys:resume(C)",
         };
-        native.rabbitmq().control(&["eval", expression]).await.unwrap();
+        // One that ends while the list is gone through (the one that was given up, say) neither
+        // hangs nor goes on.
+        let expression =
+            format!("[try {each} catch exit:_ -> gone end || C <- rabbit_channel:list_local()].");
+        native.rabbitmq().control(&["eval", &expression]).await.unwrap();
     }
 
     /// Freezes the broker, as a machine that hangs would, or thaws it.
