@@ -20,6 +20,8 @@ use tracing::debug;
 
 use crate::config;
 
+/// The key that says where the state is.
+const URL: &str = "database.url";
 /// The longest a statement may run. Ours take milliseconds; what takes longer is stuck behind a lock.
 const STATEMENT_TIMEOUT_MS: u32 = 10_000;
 /// What a transaction that stopped half way may hold its locks for: a frozen process frees its peers after this.
@@ -56,9 +58,14 @@ impl Connect {
 
     /// The same with PostgreSQL's own settings, for what may take its time.
     pub fn bare(config: &config::Database, name: &str) -> Result<Self, config::Error> {
-        let url = url::checked(config.url.expose())?;
+        Self::to(URL, &config.url, name)
+    }
+
+    /// What the key's URL leads to.
+    fn to(key: &str, url: &config::Secret, name: &str) -> Result<Self, config::Error> {
+        let url = url::checked(key, url.expose())?;
         let options = PgConnectOptions::from_str(url.as_str())
-            .map_err(|_| url::error("cannot be understood"))?
+            .map_err(|_| config::Error::key(key, "cannot be understood"))?
             .application_name(name)
             // Nothing of ours is a floating-point number.
             .extra_float_digits(None);
@@ -109,15 +116,23 @@ async fn prepare(connection: &mut PgConnection, settings: &str) -> sqlx::Result<
 
 /// Checks what a configuration says of PostgreSQL. In clear it is only spoken to on this machine, unless `insecure`.
 pub fn check(config: &config::Database, insecure: bool) -> Result<(), config::Error> {
-    config::validate_url("database.url", &config.url, &["postgres", "postgresql"])?;
-    let options = Connect::bare(config, "check")?.options;
+    check_url(URL, &config.url, insecure)?;
+    if config.schema_url.is_empty() {
+        return Ok(());
+    }
+    check_url("database.schema_url", &config.schema_url, insecure)
+}
+
+fn check_url(key: &str, url: &config::Secret, insecure: bool) -> Result<(), config::Error> {
+    config::validate_url(key, url, &["postgres", "postgresql"])?;
+    let options = Connect::to(key, url, "check")?.options;
     let clear = matches!(
         options.get_ssl_mode(),
         PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer
     );
     if clear && !insecure && options.get_socket().is_none() {
         let remedy = "add ?sslmode=verify-full, and sslrootcert= for an authority of your own";
-        config::check_clear("database.url", options.get_host(), remedy)?;
+        config::check_clear(key, options.get_host(), remedy)?;
     }
     Ok(())
 }
@@ -160,7 +175,8 @@ impl Sessions {
         match timeout(LOOK, sessions_last(&self.connect)).await {
             Ok(Ok(true)) => self.last.store(true, Ordering::Relaxed),
             Ok(Ok(false)) => {
-                return Err(url::error(
+                return Err(config::Error::key(
+                    URL,
                     "leads to a pooler that gives a session to somebody else after each transaction: set pool_mode = \
                      session for this database in PgBouncer, or name PostgreSQL itself",
                 ));

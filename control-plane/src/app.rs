@@ -22,6 +22,9 @@ use common::{
     tls,
 };
 use proto::v1::{
+    audit_service_server::{AuditServiceServer, SERVICE_NAME as AUDIT},
+    auth_service_server::{AuthServiceServer, SERVICE_NAME as AUTH},
+    credential_service_server::{CredentialServiceServer, SERVICE_NAME as CREDENTIALS},
     dead_letter_service_server::{DeadLetterServiceServer, SERVICE_NAME as DEAD_LETTERS},
     fleet_service_server::{FleetServiceServer, SERVICE_NAME as FLEET},
     message_service_server::{MessageServiceServer, SERVICE_NAME as MESSAGES},
@@ -33,17 +36,19 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
+use tonic::{codec::CompressionEncoding::Gzip, service::Routes};
 use tonic_health::ServingStatus;
 use tracing::{info, warn};
 
 use crate::{
+    audit::{self, Audit},
     broker::{DeadLetterQueues, Publisher, Queues},
     config::Config,
+    credentials::{Credentials, Hashing, revocations},
     dead_letters::DeadLetters,
     fleet::{Changes, Connections, Fleet, assigner, expiry::Expiry, watch::Watch},
-    gateway::{self, Front},
-    grpc::{DeadLetterApi, FleetApi, MessageApi, TenantApi},
+    gateway::{self, Front, Origins, PUBLIC_MESSAGE_BYTES},
+    grpc::{AuditApi, AuthApi, CredentialApi, DeadLetterApi, FleetApi, MessageApi, TenantApi},
     identity::Keys,
     memory::Memory,
     messages::{Publishing, Reading},
@@ -54,8 +59,6 @@ use crate::{
     tenants::{Missed, Tenants, partition, reconciler},
 };
 
-/// The largest message that is read from somebody without a token: a name.
-const PUBLIC_MESSAGE_BYTES: usize = 16 << 10;
 /// What is kept of the grace for ending what requests needed, after they are answered or ran out of time.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -128,6 +131,15 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
         DeadLetterQueues::new(letters, publisher, queues.in_hand()),
         database::pool(&one_connection, "jalur control-plane dead letters")?,
     );
+    let revoked = config.auth.check_revocation.then(|| keys.revoked());
+    let credentials = Credentials::new(
+        pool.clone(),
+        tenants.clone(),
+        Hashing::new()?,
+        keys.clone(),
+        revoked.clone(),
+        config.auth.token_ttl,
+    );
     let watch = Watch {
         connections: fleet_connections.clone(),
         changes: changes.clone(),
@@ -156,6 +168,9 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     let gauges = Gauges::new(&meter, pool.clone(), queues, config.metrics.per_tenant);
     let renewing = keys.clone().renew(move || options.load(), stopping());
     tasks.spawn("keys", renewing);
+    let removing = audit::remove_old(pool.clone(), config.audit.max_age, stopping());
+    tasks.spawn("removal of old audit events", removing);
+    tasks.spawn("revocations", revocations::run(pool.clone(), revoked, stopping()));
     if let Some(tls) = tls.clone() {
         tasks.spawn("certificates", tls.renew(stopping()));
     }
@@ -178,20 +193,46 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
             tenants,
             workers: config.workers,
         })
-        .max_decoding_message_size(message_bytes),
+        .max_decoding_message_size(message_bytes)
+        .send_compressed(Gzip),
     )
     .add_service(
         MessageServiceServer::new(MessageApi {
             publishing: publish,
             reading,
         })
-        .max_decoding_message_size(message_bytes),
+        .max_decoding_message_size(message_bytes)
+        .send_compressed(Gzip),
     )
-    .add_service(DeadLetterServiceServer::new(DeadLetterApi { dead_letters }))
-    .add_service(FleetServiceServer::new(FleetApi { watch, fleet }));
+    .add_service(DeadLetterServiceServer::new(DeadLetterApi { dead_letters }).send_compressed(Gzip))
+    .add_service(
+        CredentialServiceServer::new(CredentialApi {
+            credentials: credentials.clone(),
+        })
+        .send_compressed(Gzip),
+    )
+    .add_service(
+        AuthServiceServer::new(AuthApi { credentials }).max_decoding_message_size(PUBLIC_MESSAGE_BYTES),
+    )
+    // A stream's messages are opened by its decoder, as far as it decodes.
+    .add_service(
+        FleetServiceServer::new(FleetApi { watch, fleet })
+            .accept_compressed(Gzip)
+            .send_compressed(Gzip),
+    )
+    .add_service(AuditServiceServer::new(AuditApi { pool: pool.clone() }).send_compressed(Gzip));
     let (health, health_service) = tonic_health::server::health_reporter();
     // The empty name is the whole program's.
-    let services = ["", TENANTS, MESSAGES, DEAD_LETTERS, FLEET];
+    let services = [
+        "",
+        TENANTS,
+        MESSAGES,
+        DEAD_LETTERS,
+        CREDENTIALS,
+        AUTH,
+        FLEET,
+        AUDIT,
+    ];
     for service in services {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
@@ -214,9 +255,11 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
         body_bytes_max: body_bytes,
         memory: Memory::new(config.limits.memory_bytes),
         offload,
+        audit: Audit::new(pool.clone()),
         closing: closing.clone(),
     };
-    let router = gateway::router(Front::new(grpc, options, &meter));
+    let origins = Origins::new(&config.http.cors_origins).map_err(anyhow::Error::msg)?;
+    let router = gateway::router(Front::new(grpc, options, &meter), origins);
 
     info!(listen = %listener.local_addr()?, tls = tls.is_some(), "serving gRPC and REST");
     let mut serving = tokio::spawn(listener::serve(listener, tls, router, closing.clone()));

@@ -140,7 +140,9 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 }
 
 async fn migrate(config: &Config, command: &Migrate) -> anyhow::Result<()> {
-    database::Sessions::new(&config.database)?.check().await?;
+    database::Sessions::new(&config.database.of_schema())?
+        .check()
+        .await?;
     let pool = migrations::pool(&config.database)?;
     match command {
         Migrate::Up => migrations::up(&pool).await?,

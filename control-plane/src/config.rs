@@ -10,7 +10,7 @@ use common::{
 use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
 
-use crate::{fleet::Connections, memory::COPIES};
+use crate::{fleet::Connections, gateway::Origins, memory::COPIES};
 
 /// The control plane's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,8 +32,12 @@ pub struct Config {
     pub database: Database,
     /// Where the queues are.
     pub rabbitmq: Rabbitmq,
+    /// Who may call from a browser.
+    pub http: Http,
     /// How much one request may hold.
     pub limits: Limits,
+    /// What is kept of who did what.
+    pub audit: Audit,
     /// What is measured.
     pub metrics: Metrics,
     /// How often queue depths are read for `/metrics`.
@@ -57,6 +61,11 @@ pub struct Auth {
     pub issuer: String,
     /// The `aud` that tokens must have.
     pub audience: String,
+    /// How long the tokens are good that credentials buy.
+    #[serde(with = "duration")]
+    pub token_ttl: Duration,
+    /// Whether a revoked credential's living tokens are refused.
+    pub check_revocation: bool,
 }
 
 /// A key that tokens name.
@@ -114,6 +123,14 @@ impl From<KeyAlgorithm> for Algorithm {
     }
 }
 
+/// What is served over HTTP beside the API itself.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Http {
+    /// The origins whose pages may call, such as `https://console.example.com`; `*` is any. None unless said.
+    pub cors_origins: Vec<String>,
+}
+
 /// How much one request may hold.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -124,6 +141,22 @@ pub struct Limits {
     pub body_bytes: usize,
     /// The most memory that requests may hold, in bytes, all together; one tenant's half of it. More is refused.
     pub memory_bytes: usize,
+}
+
+/// What is kept of who did what.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Audit {
+    /// For how long.
+    #[serde(with = "duration")]
+    pub max_age: Duration,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        let max_age = Duration::from_secs(90 * 24 * 3_600);
+        Self { max_age }
+    }
 }
 
 impl Default for Config {
@@ -137,7 +170,9 @@ impl Default for Config {
             auth: Auth::default(),
             database: Database::default(),
             rabbitmq: Rabbitmq::default(),
+            http: Http::default(),
             limits: Limits::default(),
+            audit: Audit::default(),
             metrics: Metrics::default(),
             depth_interval: Duration::from_secs(5),
             log: Log::default(),
@@ -153,6 +188,8 @@ impl Default for Auth {
             keys: Vec::new(),
             issuer: "jalur".into(),
             audience: "jalur".into(),
+            token_ttl: Duration::from_secs(3_600),
+            check_revocation: true,
         }
     }
 }
@@ -167,11 +204,24 @@ impl Default for Limits {
     }
 }
 
+/// The shortest and the longest time that a credential's tokens may be good for. The longest is how long revoked
+/// credentials are kept in mind.
+const TOKEN_TTL_MIN: Duration = Duration::from_secs(10);
+pub(crate) const TOKEN_TTL_MAX: Duration = Duration::from_secs(24 * 3_600);
+
 /// One to read messages, and two for other requests and the reconciler.
 const REQUESTS_CONNECTIONS_MIN: u32 = 3;
 
+/// A century.
+const AUDIT_AGE_MAX: Duration = Duration::from_secs(36_525 * 24 * 3_600);
+
 impl common::config::Config for Config {
-    const SECRETS: &[&str] = &["auth.secret", "database.url", "rabbitmq.url"];
+    const SECRETS: &[&str] = &[
+        "auth.secret",
+        "database.url",
+        "database.schema_url",
+        "rabbitmq.url",
+    ];
     const FOREIGN: &[&str] = &[
         "id",
         "capacity",
@@ -206,6 +256,9 @@ impl common::config::Config for Config {
             );
             return Err(Error::key("database.max_connections", message));
         }
+        if !(TOKEN_TTL_MIN..=TOKEN_TTL_MAX).contains(&self.auth.token_ttl) {
+            return Err(Error::key("auth.token_ttl", "is to be 10s to 24h"));
+        }
         if !(1..=64 << 20).contains(&self.limits.message_bytes) {
             return Err(Error::key(
                 "limits.message_bytes",
@@ -222,8 +275,12 @@ impl common::config::Config for Config {
             let message = format!("is to be six times limits.body_bytes at least, {memory_bytes_min}");
             return Err(Error::key("limits.memory_bytes", message));
         }
+        Origins::new(&self.http.cors_origins).map_err(|error| Error::key("http.cors_origins", error))?;
         if self.depth_interval < Duration::from_millis(100) {
             return Err(Error::key("depth_interval", "is to be 100ms at least"));
+        }
+        if !(Duration::from_secs(1)..=AUDIT_AGE_MAX).contains(&self.audit.max_age) {
+            return Err(Error::key("audit.max_age", "is to be 1s to 36525d (a century)"));
         }
         self.shutdown.validate()
     }

@@ -1,16 +1,15 @@
-//! What can go wrong for a caller, and the one table of what each is on the wire.
+//! What can go wrong for a caller, and the reason that each is on the wire.
 
 use common::{broker, id::TenantId};
-use tonic::{Code, Status, metadata::MetadataValue};
+use tonic::{Code, Status};
 use tracing::debug;
+use uuid::Uuid;
 
-use crate::{broker::QueueError, memory::Full};
-
-/// The metadata of a RESOURCE_EXHAUSTED that no later try changes: what was sent is too large.
-pub(crate) const TOO_LARGE: &str = "x-jalur-too-large";
-
-/// The metadata of a NOT_FOUND that says: there is no such tenant. What that means depends on who asked.
-pub(crate) const NO_TENANT: &str = "x-jalur-no-tenant";
+use crate::{
+    broker::QueueError,
+    failure::{Failure, Reason},
+    memory::Full,
+};
 
 /// Why a call failed. The text is for the caller: what was wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -27,21 +26,35 @@ pub(crate) enum Error {
     /// No living daemon has that id.
     #[error("daemon {0:?} is not alive; GET /api/daemons lists those that are")]
     NoDaemon(String),
+    /// The tenant has no credential with that id.
+    #[error(
+        "the tenant has no credential {0}, or not any more; GET /api/tenants/{{id}}/credentials lists those it has"
+    )]
+    NoCredential(Uuid),
+    /// Nobody who is known asked for a token. What of it is wrong is not said.
+    #[error("the client_id or the client_secret is wrong, or the credential was revoked")]
+    Client,
     /// Something is there already.
     #[error("{0}")]
     Exists(String),
     /// A living tenant's queue of that name is not there.
     #[error("the queue {0} is missing, and is being made again; try again")]
     NoQueue(String),
-    /// There is no room for more.
+    /// There is no room for more of the tenant's.
     #[error("{0}")]
     Full(String),
+    /// Requests hold as much memory as they may.
+    #[error(transparent)]
+    Memory(#[from] Full),
     /// It cannot be done until somebody has mended something: trying again changes nothing.
     #[error("{0}")]
     Precondition(String),
     /// It cannot be done now; trying again will do it.
     #[error("{0}")]
     Unavailable(String),
+    /// A fault of ours.
+    #[error("{0}")]
+    Fault(String),
     /// PostgreSQL failed.
     #[error("{}", outage(.0).map_or_else(|| .0.to_string(), str::to_owned))]
     Database(#[from] sqlx::Error),
@@ -60,20 +73,41 @@ impl Error {
 
     /// Whether trying again will do it.
     pub(crate) fn is_for_now(&self) -> bool {
-        self.code() == Code::Unavailable
+        self.reason().code() == Code::Unavailable
     }
 
-    fn code(&self) -> Code {
+    fn reason(&self) -> Reason {
         match self {
-            Self::Invalid { .. } => Code::InvalidArgument,
-            Self::TooLarge { .. } | Self::Full(_) => Code::ResourceExhausted,
-            Self::Precondition(_) => Code::FailedPrecondition,
-            Self::NoTenant(_) | Self::NoDaemon(_) => Code::NotFound,
-            Self::Exists(_) => Code::AlreadyExists,
-            Self::NoQueue(_) | Self::Unavailable(_) | Self::Broker(_) => Code::Unavailable,
-            Self::Database(error) if outage(error).is_some() => Code::Unavailable,
-            Self::Database(error) if is_unstorable_text(error) => Code::InvalidArgument,
-            Self::Database(_) => Code::Internal,
+            Self::Invalid { .. } => Reason::InvalidField,
+            Self::TooLarge { .. } => Reason::RequestTooLarge,
+            Self::NoTenant(_) => Reason::TenantNotFound,
+            Self::NoDaemon(_) => Reason::DaemonNotFound,
+            Self::NoCredential(_) => Reason::NotFound,
+            Self::Client => Reason::InvalidClient,
+            Self::Exists(_) => Reason::AlreadyExists,
+            Self::NoQueue(_) => Reason::QueueMissing,
+            Self::Full(_) => Reason::TenantFull,
+            Self::Memory(full) => full.reason(),
+            Self::Precondition(_) => Reason::FailedPrecondition,
+            Self::Unavailable(_) => Reason::Unavailable,
+            Self::Broker(_) => Reason::BrokerUnavailable,
+            Self::Database(error) if outage(error).is_some() => Reason::DatabaseUnavailable,
+            Self::Database(error) if is_unstorable_text(error) => Reason::InvalidRequest,
+            Self::Database(_) | Self::Fault(_) => Reason::Internal,
+        }
+    }
+
+    /// What else of it is for programs.
+    fn on(&self, failure: Failure) -> Failure {
+        match self {
+            Self::Invalid { field, message } | Self::TooLarge { field, message } => {
+                failure.blames(field, message)
+            }
+            Self::NoTenant(tenant) => failure.about("tenant_id", tenant),
+            Self::NoDaemon(daemon) => failure.about("daemon_id", daemon),
+            Self::NoCredential(credential) => failure.about("client_id", credential),
+            Self::NoQueue(queue) => failure.about("queue", queue),
+            _ => failure,
         }
     }
 }
@@ -112,15 +146,6 @@ fn outage(error: &sqlx::Error) -> Option<&'static str> {
     })
 }
 
-impl From<Full> for Error {
-    fn from(full: Full) -> Self {
-        match full {
-            Full::Tenant => Self::Full(full.to_string()),
-            Full::All => Self::Unavailable(full.to_string()),
-        }
-    }
-}
-
 impl From<QueueError> for Error {
     fn from(error: QueueError) -> Self {
         match error {
@@ -142,9 +167,9 @@ fn is_unstorable_text(error: &sqlx::Error) -> bool {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let code = error.code();
+        let reason = error.reason();
         let message = match &error {
-            Error::Database(_) if code == Code::InvalidArgument => {
+            Error::Database(_) if reason == Reason::InvalidRequest => {
                 "a text has a null character, which PostgreSQL cannot hold".to_owned()
             }
             // The gateway logs what is our fault, and keeps it from the caller.
@@ -153,17 +178,7 @@ impl From<Error> for Status {
         if let Error::Database(cause) = &error {
             debug!(%cause, "PostgreSQL could not do what a call needed");
         }
-        let mut status = Self::new(code, message);
-        let mark = match error {
-            Error::TooLarge { .. } => Some(TOO_LARGE),
-            Error::NoTenant(_) => Some(NO_TENANT),
-            _ => None,
-        };
-        if let Some(mark) = mark {
-            let yes = MetadataValue::from_static("true");
-            status.metadata_mut().insert(mark, yes);
-        }
-        status
+        error.on(reason.failure(message)).into()
     }
 }
 

@@ -1,19 +1,22 @@
 //! The control plane of Jalur: tenants, identity, publishing, reading, and the fleet's assignment.
 //!
 //! A request enters through [`gateway`], which knows gRPC and REST from the same protos and asks [`identity`] who is
-//! calling. The handlers in `grpc` hand it to `tenants`, `messages` or `dead_letters`; their state is PostgreSQL, their queues are
+//! calling. The handlers in `grpc` hand it to `tenants`, `messages`, `dead_letters` or `credentials`; their state is PostgreSQL, their queues are
 //! declared and published to by `broker`. What changes there reaches the daemons through `fleet`: a round assigns
 //! lanes, a watch stream per daemon carries the differences, and what the daemons report back says what is applied.
 //!
 //! Any number of control planes can run on one database: none of them holds state that another needs.
 
 mod app;
+mod audit;
 mod broker;
 mod cli;
 mod config;
+mod credentials;
 mod dead_letters;
 mod error;
 mod excerpt;
+mod failure;
 mod fleet;
 pub mod gateway;
 mod grpc;
@@ -23,6 +26,7 @@ mod messages;
 pub mod migrations;
 mod offload;
 mod problems;
+mod request_id;
 mod tasks;
 mod telemetry;
 mod tenants;

@@ -11,7 +11,10 @@ use std::{
 use common::id::TenantId;
 use tonic::Status;
 
-use crate::identity::{Caller, Role};
+use crate::{
+    failure::Reason,
+    identity::{Caller, Role},
+};
 
 /// How often what was read exists at a time, at most: as it came, as the message that is made of it, and as the one
 /// that it is handed on in.
@@ -67,6 +70,16 @@ pub(crate) enum Full {
     /// Everybody's requests together take all.
     #[error("requests hold as much memory as they may (limits.memory_bytes); try again")]
     All,
+}
+
+impl Full {
+    /// Whose fault it is.
+    pub(crate) fn reason(self) -> Reason {
+        match self {
+            Self::Tenant => Reason::TenantFull,
+            Self::All => Reason::Overloaded,
+        }
+    }
 }
 
 impl Memory {
@@ -175,11 +188,11 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     fn tenant(number: u128) -> Option<Caller> {
-        Caller::new(Role::Tenant, Some(Uuid::from_u128(number))).ok()
+        Caller::new("test", Role::Tenant, Some(Uuid::from_u128(number))).ok()
     }
 
     fn caller(role: Role) -> Option<Caller> {
-        Caller::new(role, None).ok()
+        Caller::new("test", role, None).ok()
     }
 
     #[test]

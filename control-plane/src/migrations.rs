@@ -29,12 +29,12 @@ impl fmt::Display for Status {
     }
 }
 
-/// A pool without the statement timeout of the programs: a migration may take its time.
+/// A pool of the role that owns the tables, without the statement timeout of the programs: a migration may take its time.
 pub fn pool(config: &config::Database) -> Result<PgPool, config::Error> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(std::time::Duration::from_secs(10));
-    Ok(Connect::bare(config, "jalur migrate")?.pool(pool))
+    Ok(Connect::bare(&config.of_schema(), "jalur migrate")?.pool(pool))
 }
 
 /// Applies every migration that is missing. Several programs may do so at once: they take turns.

@@ -148,7 +148,12 @@ impl Default for Ingest {
 }
 
 impl shared::Config for Config {
-    const SECRETS: &[&str] = &["control_plane.token", "database.url", "rabbitmq.url"];
+    const SECRETS: &[&str] = &[
+        "control_plane.token",
+        "database.url",
+        "database.schema_url",
+        "rabbitmq.url",
+    ];
     const FOREIGN: &[&str] = &[
         "listen",
         "tls.cert_file",
@@ -160,9 +165,13 @@ impl shared::Config for Config {
         "auth.keys",
         "auth.issuer",
         "auth.audience",
+        "auth.token_ttl",
+        "auth.check_revocation",
+        "http.cors_origins",
         "limits.body_bytes",
         "limits.memory_bytes",
         "depth_interval",
+        "audit.max_age",
     ];
 
     fn validate(&self) -> Result<(), Error> {

@@ -123,9 +123,9 @@ async fn the_openapi_document_and_its_page_are_served_without_a_token() {
     assert_eq!(document, control_plane::gateway::openapi());
     for path in [
         "/api/tenants",
-        "/tenants/{id}",
+        "/api/tenants/{id}",
         "/api/tenants/{tenant_id}/messages",
-        "/messages",
+        "/api/messages",
     ] {
         assert!(document["paths"][path].is_object(), "{path} is not described");
     }

@@ -3,15 +3,19 @@
 // A test fails by panicking, in its helpers too.
 #![allow(clippy::unwrap_used)]
 
+mod audit;
 mod bad_input;
 mod chaos;
 mod concurrency;
+mod credentials;
 mod dead_letters;
 mod delivery;
 mod documents;
+mod errors;
 mod fleet;
 mod grpc;
 mod identity;
+mod matrix;
 mod neighbours;
 mod outages;
 mod poison;
@@ -19,6 +23,7 @@ mod poolers;
 mod programs;
 mod restarts;
 mod retries;
+mod roles;
 mod support;
 mod tenants;
 mod watch;

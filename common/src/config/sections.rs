@@ -10,14 +10,32 @@ use super::{Error, Secret, duration};
 pub struct Database {
     /// `postgres://user:pass@host:5432/name`
     pub url: Secret,
+    /// The same database as the role that owns the tables, for a control plane: it migrates, and makes and drops
+    /// partitions. Empty where `url` names that role.
+    pub schema_url: Secret,
     /// The most connections this program opens.
     pub max_connections: u32,
+}
+
+impl Database {
+    /// As the role that owns the tables.
+    pub fn of_schema(&self) -> Self {
+        let url = match self.schema_url.is_empty() {
+            true => &self.url,
+            false => &self.schema_url,
+        };
+        Self {
+            url: url.clone(),
+            ..self.clone()
+        }
+    }
 }
 
 impl Default for Database {
     fn default() -> Self {
         Self {
             url: Secret::default(),
+            schema_url: Secret::default(),
             max_connections: 10,
         }
     }

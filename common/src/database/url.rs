@@ -1,4 +1,4 @@
-//! What `database.url` may say, checked before anything is connected to. Its values are in no error and no log.
+//! What a URL of PostgreSQL may say, checked before anything is connected to. Its values are in no error and no log.
 
 use std::fs;
 
@@ -33,12 +33,9 @@ const PLAIN: [&str; 11] = [
 ];
 const PEM: &str = "-----BEGIN";
 
-pub(super) fn error(message: impl Into<String>) -> Error {
-    Error::key("database.url", message)
-}
-
-/// The URL without what is not known of it.
-pub(super) fn checked(text: &str) -> Result<Url, Error> {
+/// The URL that the key holds, without what is not known of it.
+pub(super) fn checked(key: &str, text: &str) -> Result<Url, Error> {
+    let error = |message: String| Error::key(key, message);
     let mut url = Url::parse(text).map_err(|problem| {
         error(format!(
             "is no URL ({problem}); a user or password with / ? # @ : or % in it is to be percent-encoded"
@@ -61,10 +58,7 @@ pub(super) fn checked(text: &str) -> Result<Url, Error> {
     }
     if !others.is_empty() {
         for (name, _) in &others {
-            warn!(
-                parameter = name,
-                "database.url: the parameter is not known and not used"
-            );
+            warn!(parameter = name, "{key}: the parameter is not known and not used");
         }
         url.set_query(None);
         if !known.is_empty() {
@@ -79,6 +73,10 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
+
+    fn checked(text: &str) -> Result<Url, Error> {
+        super::checked("database.url", text)
+    }
 
     #[test]
     fn a_file_that_is_named_has_to_be_there() {

@@ -10,12 +10,13 @@ mod start;
 use std::{
     convert::Infallible,
     io::{self, Cursor},
+    net::SocketAddr,
     pin::pin,
     sync::Arc,
     time::Duration,
 };
 
-use axum::{Router, body::Body};
+use axum::{Router, body::Body, extract::ConnectInfo};
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
@@ -56,7 +57,7 @@ const FLUSH: Duration = Duration::from_secs(1);
 /// The pause after a connection could not be accepted: no more files may be open, and that takes a moment to change.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Serves until `stop`, in clear or as `tls` says. Then nothing more is accepted, requests under way are answered, and connections without any
+/// Serves until `stop`, in clear or as `tls` says. Requests have the peer's address, as axum's [`ConnectInfo`]. Then nothing more is accepted, requests under way are answered, and connections without any
 /// are closed, whatever state they are in. Dropped, it ends everything at once.
 pub async fn serve(listener: TcpListener, tls: Option<tls::Server>, router: Router, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -71,8 +72,8 @@ pub async fn serve(listener: TcpListener, tls: Option<tls::Server>, router: Rout
             () = stop.cancelled() => break,
             Some(_) = connections.join_next() => {}
             (accepted, place) = accept => match accepted {
-                Ok((stream, _)) => {
-                    let connection = connection(stream, tls.clone(), router.clone(), stop.clone());
+                Ok((stream, peer)) => {
+                    let connection = connection(stream, peer, tls.clone(), router.clone(), stop.clone());
                     connections.spawn(async move {
                         if let Err(error) = connection.await {
                             debug!(error, "a connection ended");
@@ -93,6 +94,7 @@ pub async fn serve(listener: TcpListener, tls: Option<tls::Server>, router: Rout
 
 async fn connection(
     stream: TcpStream,
+    peer: SocketAddr,
     tls: Option<tls::Server>,
     router: Router,
     stop: CancellationToken,
@@ -100,7 +102,7 @@ async fn connection(
     stream.set_nodelay(true).map_err(said)?;
     let Some(tls) = tls else {
         let (read, write) = stream.into_split();
-        return talk(read, write, router, stop).await;
+        return talk(read, write, peer, router, stop).await;
     };
     let shaken = timeout(FIRST_REQUEST, tls.accept(stream));
     let Some(shaken) = stop.run_until_cancelled(shaken).await else {
@@ -110,7 +112,7 @@ async fn connection(
         .map_err(|_| "no handshake came".to_owned())?
         .map_err(|error| format!("TLS: {error}"))?;
     let (read, write) = split(stream);
-    talk(read, write, router, stop).await
+    talk(read, write, peer, router, stop).await
 }
 
 fn said(error: io::Error) -> String {
@@ -120,6 +122,7 @@ fn said(error: io::Error) -> String {
 async fn talk(
     mut read: impl AsyncRead + Unpin + Send + 'static,
     write: impl AsyncWrite + Unpin + Send + 'static,
+    peer: SocketAddr,
     router: Router,
     stop: CancellationToken,
 ) -> Result<(), String> {
@@ -132,7 +135,7 @@ async fn talk(
     let requests = Requests::default();
     let service = service_fn({
         let requests = requests.clone();
-        move |request| requests.clone().answer(router.clone(), request)
+        move |request| requests.clone().answer(peer, router.clone(), request)
     });
     match version {
         Version::Http1 => {
@@ -195,11 +198,13 @@ struct Requests {
 impl Requests {
     async fn answer(
         self,
+        peer: SocketAddr,
         mut router: Router,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
         self.first.cancel();
         let under_way = self.under_way.token();
+        request.extensions_mut().insert(ConnectInfo(peer));
         let response = router.call(request.map(Body::new)).await?;
         Ok(response.map(|answer| body::keep(answer, under_way)))
     }

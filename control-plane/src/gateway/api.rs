@@ -6,6 +6,11 @@ use prost_reflect::{DescriptorPool, FileDescriptor, MethodDescriptor};
 
 use crate::identity::{Rule, rules};
 
+/// The method that sells tokens.
+const ISSUE_TOKEN: &str = "/jalur.v1.AuthService/IssueToken";
+/// And the one that tells a secret.
+const CREATE_CREDENTIAL: &str = "/jalur.v1.CredentialService/CreateCredential";
+
 /// The protos. They are part of the program, so what is made from them is made once.
 static POOL: LazyLock<DescriptorPool> = LazyLock::new(|| {
     DescriptorPool::decode(proto::DESCRIPTORS).expect("the descriptors were compiled with this program")
@@ -51,6 +56,16 @@ impl Method {
     /// Whether it makes something new, so that REST answers 201.
     pub(super) fn creates(&self) -> bool {
         self.descriptor.name().starts_with("Create")
+    }
+
+    /// Whether it is OAuth's token endpoint.
+    pub(super) fn issues_tokens(&self) -> bool {
+        self.path == ISSUE_TOKEN
+    }
+
+    /// Whether its answer has a secret in it.
+    pub(super) fn tells_secrets(&self) -> bool {
+        self.path == CREATE_CREDENTIAL
     }
 
     /// Whether its answer goes on for as long as the caller likes.
@@ -109,6 +124,9 @@ mod tests {
             method("/jalur.v1.TenantService/GetTenant").unwrap().name(),
             "jalur.v1.TenantService/GetTenant"
         );
+        for path in [ISSUE_TOKEN, CREATE_CREDENTIAL] {
+            assert_eq!(method(path).unwrap().path, path);
+        }
         assert!(method("/jalur.v1.TenantService/Get").is_none());
         assert!(method("/jalur.v1.FleetService/Watch").unwrap().is_streaming());
     }

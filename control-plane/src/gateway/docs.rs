@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
+    Extension, Router,
     body::Body,
     extract::Path,
+    middleware,
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
@@ -13,12 +14,18 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method as Verb, header::CONTENT_TYPE};
 use utoipa_swagger_ui::Config;
 
-use super::{Front, error::Error, openapi};
+use super::{
+    Front,
+    browsers::{self, Origins},
+    error::Error,
+    openapi,
+};
+use crate::request_id::{self, RequestId};
 
 const OPENAPI: &str = "/openapi.json";
 
-/// Everything on the API's port: `/openapi.json`, `/docs`, and the rest is `front`'s.
-pub fn router(front: Front) -> Router {
+/// Everything on the API's port: `/openapi.json`, `/docs`, and the rest is `front`'s. Pages of these origins may call.
+pub fn router(front: Front, origins: Origins) -> Router {
     let document = Bytes::from(openapi().to_string());
     let config = Arc::new(
         Config::new([OPENAPI])
@@ -27,9 +34,9 @@ pub fn router(front: Front) -> Router {
             // The page would otherwise send the document to validator.swagger.io.
             .validator_url("none"),
     );
-    let page = move |file: &str| page(file, Arc::clone(&config));
+    let page = move |file: &str, request: &RequestId| page(file, request, Arc::clone(&config));
     let index = page.clone();
-    Router::new()
+    let router = Router::new()
         .route(
             OPENAPI,
             get(async move || {
@@ -40,19 +47,28 @@ pub fn router(front: Front) -> Router {
             }),
         )
         .route("/docs", get(async || Redirect::permanent("/docs/")))
-        .route("/docs/", get(async move || index("")))
+        .route(
+            "/docs/",
+            get(async move |Extension(request): Extension<RequestId>| index("", &request)),
+        )
         .route(
             "/docs/{*file}",
-            get(async move |Path(file): Path<String>| page(&file)),
+            get(
+                async move |Path(file): Path<String>, Extension(request): Extension<RequestId>| {
+                    page(&file, &request)
+                },
+            ),
         )
-        .method_not_allowed_fallback(async |verb: Verb| {
-            Error::no_verb(&verb, "GET, HEAD".to_owned()).into_response()
+        .method_not_allowed_fallback(async |verb: Verb, Extension(request): Extension<RequestId>| {
+            Error::no_verb(&verb, "GET, HEAD".to_owned()).into_response(&request)
         })
-        .fallback_service(front)
+        .fallback_service(front);
+    // In front of everything: no answer is without an id.
+    browsers::around(router, origins).layer(middleware::from_fn(request_id::assign))
 }
 
 /// A file of Swagger UI, which is part of the program.
-fn page(file: &str, config: Arc<Config<'static>>) -> Response {
+fn page(file: &str, request: &RequestId, config: Arc<Config<'static>>) -> Response {
     match utoipa_swagger_ui::serve(file, config) {
         Ok(Some(file)) => {
             let mut headers = HeaderMap::new();
@@ -61,10 +77,10 @@ fn page(file: &str, config: Arc<Config<'static>>) -> Response {
             }
             (headers, Body::from(Bytes::from(file.bytes.into_owned()))).into_response()
         }
-        Ok(None) => Error::no_path(&format!("/docs/{file}")).into_response(),
+        Ok(None) => Error::no_path(&format!("/docs/{file}")).into_response(request),
         Err(error) => {
             let status = tonic::Status::internal(format!("Swagger UI: {error}"));
-            Error::of(&status, "docs").into_response()
+            Error::of(status, "docs").into_response(request)
         }
     }
 }

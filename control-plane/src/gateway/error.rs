@@ -6,9 +6,13 @@ use http::{
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
-use super::json;
-use crate::{error::TOO_LARGE, excerpt::excerpt, memory::Full};
+use super::{
+    details::{self, complete},
+    json, oauth,
+};
+use crate::{excerpt::excerpt, failure::Reason, memory::Full, request_id::RequestId};
 
 /// What a user is told of a fault of ours; the log has the rest.
 const INTERNAL: &str = "something failed here, and the log says what; the request may be sent again";
@@ -19,25 +23,32 @@ const UNDECODABLE: &str = "failed to decode Protobuf message";
 /// A call that failed.
 #[derive(Debug)]
 pub(super) struct Error {
-    http: StatusCode,
-    code: Code,
-    message: String,
+    reason: Reason,
+    status: Status,
     allow: Option<String>,
+    /// What OAuth calls it, at the token endpoint.
+    oauth: Option<&'static str>,
 }
 
 impl Error {
-    fn new(http: StatusCode, code: Code, message: impl Into<String>) -> Self {
+    pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
         Self {
-            http,
-            code,
-            message: message.into(),
+            reason,
+            status: reason.status(message),
             allow: None,
+            oauth: None,
         }
     }
 
-    /// What the caller sent is not possible.
+    /// The same with its name in OAuth, if it has none yet.
+    pub(super) fn in_oauth(mut self, error: &'static str) -> Self {
+        self.oauth.get_or_insert(error);
+        self
+    }
+
+    /// What the caller sent cannot be read.
     pub(super) fn invalid(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, Code::InvalidArgument, message)
+        Self::new(Reason::InvalidRequest, message)
     }
 
     /// The path does not exist.
@@ -46,7 +57,7 @@ impl Error {
             "there is nothing at {}; see /docs for what there is",
             excerpt(path)
         );
-        Self::new(StatusCode::NOT_FOUND, Code::NotFound, message)
+        Self::new(Reason::PathNotFound, message)
     }
 
     /// The path exists and takes other verbs.
@@ -55,7 +66,7 @@ impl Error {
             "{} is not possible here; allowed: {allow}",
             excerpt(verb.as_str())
         );
-        let mut error = Self::new(StatusCode::METHOD_NOT_ALLOWED, Code::Unimplemented, message);
+        let mut error = Self::new(Reason::MethodNotAllowed, message);
         error.allow = Some(allow);
         error
     }
@@ -63,7 +74,7 @@ impl Error {
     /// The body is of a type that is not read.
     pub(super) fn media_type(sent: &str) -> Self {
         let message = format!("the body is {}; send application/json", excerpt(sent));
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, message)
+        Self::new(Reason::UnsupportedMediaType, message)
     }
 
     /// The body is encoded, and would have to be decoded first.
@@ -72,82 +83,97 @@ impl Error {
             "the body is encoded ({}); send it as it is, without content-encoding",
             excerpt(sent)
         );
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::InvalidArgument, message)
+        Self::new(Reason::UnsupportedEncoding, message)
     }
 
     /// The body is larger than what is taken.
     pub(super) fn too_large(bytes_max: usize) -> Self {
         let message = format!("the body is larger than {bytes_max} bytes; send less at once");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::ResourceExhausted, message)
+        Self::new(Reason::RequestTooLarge, message)
     }
 
     /// The body does not come.
     pub(super) fn slow() -> Self {
         let message = "the body did not come in time; send the request again";
-        Self::new(StatusCode::REQUEST_TIMEOUT, Code::DeadlineExceeded, message)
+        Self::new(Reason::RequestTimeout, message)
     }
 
     /// There is no room for the request.
     pub(super) fn full(full: Full) -> Self {
-        let (http, code) = match full {
-            Full::Tenant => (StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
-            Full::All => (StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
-        };
-        Self::new(http, code, full.to_string())
+        Self::new(full.reason(), full.to_string())
     }
 
     /// The call took too long.
     pub(super) fn late(seconds: u64) -> Self {
         let message =
             format!("no answer within {seconds} seconds; look what came of the request, or send it again");
-        Self::new(StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded, message)
+        Self::new(Reason::DeadlineExceeded, message)
     }
 
     /// What a call of `method` failed with. A fault of ours is logged here and told to nobody.
-    pub(super) fn of(status: &Status, method: &str) -> Self {
-        let code = status.code();
-        if is_ours(code) {
-            log(status, method);
-            return Self::new(http_status(code), code, INTERNAL);
+    pub(super) fn of(status: Status, method: &str) -> Self {
+        let reason = Reason::of(&status);
+        if reason == Reason::Internal {
+            log(&status, method);
+            return Self::new(reason, INTERNAL);
         }
-        let http = match status.metadata().contains_key(TOO_LARGE) {
-            true => StatusCode::PAYLOAD_TOO_LARGE,
-            false => http_status(code),
-        };
-        Self::new(http, code, status.message())
+        Self {
+            reason,
+            status,
+            allow: None,
+            oauth: None,
+        }
+    }
+
+    /// The status in HTTP.
+    pub(super) fn http(&self) -> StatusCode {
+        self.reason.http()
     }
 
     /// The code in gRPC.
     pub(super) fn code(&self) -> Code {
-        self.code
+        self.status.code()
+    }
+
+    /// What OAuth calls it.
+    #[cfg(test)]
+    pub(super) fn oauth(&self) -> Option<&'static str> {
+        self.oauth
     }
 
     /// What the user is told.
-    #[cfg(test)]
-    pub(super) fn into_message(self) -> String {
-        self.message
+    pub(super) fn message(&self) -> &str {
+        self.status.message()
     }
 
-    /// The answer.
-    pub(super) fn into_response(self) -> Response {
+    /// The answer to the request.
+    pub(super) fn into_response(self, request: &RequestId) -> Response {
+        let Self {
+            reason,
+            status,
+            allow,
+            oauth,
+        } = self;
+        let status = complete(&status, request);
+        let details = status.get_error_details();
         // By hand, so that the members stand in the order of the proto.
-        let message = serde_json::Value::String(self.message);
-        let code = i32::from(self.code);
-        let body = format!(r#"{{"code":{code},"message":{message},"details":[]}}"#);
+        let message = serde_json::Value::from(status.message());
+        let code = i32::from(status.code());
+        let listed = details::json(&details);
+        let oauth = oauth.map(|error| oauth::members(error, status.message()));
+        let oauth = oauth.unwrap_or_default();
+        let body = format!(r#"{{"code":{code},"message":{message},"details":{listed}{oauth}}}"#);
         let mut response = Response::new(Body::from(body));
-        *response.status_mut() = self.http;
+        *response.status_mut() = reason.http();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        match self.http {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            _ => {}
+        if status.code() == Code::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if let Some(allow) = self.allow.and_then(|allow| allow.try_into().ok()) {
+        if let Some(seconds) = details::retry_after_seconds(&details) {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        if let Some(allow) = allow.and_then(|allow| allow.try_into().ok()) {
             headers.insert(ALLOW, allow);
         }
         response
@@ -156,27 +182,39 @@ impl Error {
 
 impl From<json::Error> for Error {
     fn from(error: json::Error) -> Self {
-        Self::invalid(error.to_string())
+        let message = error.to_string();
+        match error.blame() {
+            Some((field, problem)) => Self {
+                reason: Reason::InvalidField,
+                status: Reason::InvalidField
+                    .failure(message)
+                    .blames(field, problem)
+                    .into(),
+                allow: None,
+                oauth: None,
+            },
+            None => Self::invalid(message),
+        }
     }
 }
 
-/// Does for a gRPC answer's headers or trailers what [`Error::of`] does for REST: logs a fault of ours, and takes
-/// what it says out.
-pub(super) fn conceal(headers: &mut HeaderMap, method: &str) {
-    let Some(code) = code_in(headers).filter(|code| is_ours(*code)) else {
+/// Does for a gRPC answer's headers or trailers what [`Error`] does for REST: says the reason and the request, logs a
+/// fault of ours, and takes what it says out.
+pub(super) fn amend(headers: &mut HeaderMap, method: &str, request: &RequestId) {
+    let Some(code) = code_in(headers).filter(|code| *code != Code::Ok) else {
         return;
     };
     let status = Status::from_header_map(headers).unwrap_or_else(|| Status::new(code, ""));
-    if status.message().starts_with(UNDECODABLE) {
-        headers.insert(
-            Status::GRPC_STATUS,
-            HeaderValue::from(i32::from(Code::InvalidArgument)),
-        );
-        return;
-    }
-    log(&status, method);
-    headers.insert(Status::GRPC_MESSAGE, HeaderValue::from_static(INTERNAL));
-    headers.remove(Status::GRPC_STATUS_DETAILS);
+    let status = if Reason::of(&status) != Reason::Internal {
+        status
+    } else if status.message().starts_with(UNDECODABLE) {
+        Reason::InvalidRequest.status(status.message())
+    } else {
+        log(&status, method);
+        Reason::Internal.status(INTERNAL)
+    };
+    // It fails for text that is no header's: the message is escaped in it, and the details are base64.
+    let _ = complete(&status, request).add_header(headers);
 }
 
 /// The code that a gRPC answer's headers or trailers have, if they have one.
@@ -185,85 +223,62 @@ pub(super) fn code_in(headers: &HeaderMap) -> Option<Code> {
     Some(Code::from_bytes(code.as_bytes()))
 }
 
-/// Whether a code says that the fault is ours and not the caller's.
-fn is_ours(code: Code) -> bool {
-    matches!(code, Code::Internal | Code::Unknown | Code::DataLoss)
-}
-
 fn log(status: &Status, method: &str) {
     tracing::error!(method, code = ?status.code(), error = status.message(), "a call failed");
 }
 
-/// The HTTP status for a code, as google.rpc.Code has it.
-fn http_status(code: Code) -> StatusCode {
-    match code {
-        Code::Ok => StatusCode::OK,
-        Code::InvalidArgument | Code::OutOfRange => StatusCode::BAD_REQUEST,
-        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
-        Code::PermissionDenied => StatusCode::FORBIDDEN,
-        Code::NotFound => StatusCode::NOT_FOUND,
-        // Google's table has 400 for it; but nothing is wrong with the request, and something is in its way.
-        Code::AlreadyExists | Code::Aborted | Code::FailedPrecondition => StatusCode::CONFLICT,
-        Code::ResourceExhausted => StatusCode::TOO_MANY_REQUESTS,
-        // nginx's "client closed request", which has no name in the standard.
-        Code::Cancelled => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
-        Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-        Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-        Code::Unknown | Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use http::Extensions;
+
     use super::*;
+
+    fn amended(status: &Status) -> Status {
+        let mut headers = HeaderMap::new();
+        status.add_header(&mut headers).unwrap();
+        amend(&mut headers, "m", &RequestId::of(&Extensions::new()));
+        Status::from_header_map(&headers).unwrap()
+    }
 
     #[test]
     fn a_fault_of_ours_is_not_told() {
-        let error = Error::of(&Status::internal("password=x"), "m");
-        assert_eq!(
-            (error.http, error.message.as_str()),
-            (StatusCode::INTERNAL_SERVER_ERROR, INTERNAL)
-        );
-
-        let mut headers = HeaderMap::new();
-        Status::internal("password=x").add_header(&mut headers).unwrap();
-        conceal(&mut headers, "m");
-        let status = Status::from_header_map(&headers).unwrap();
-        assert_eq!((status.code(), status.message()), (Code::Internal, INTERNAL));
+        for status in [
+            Status::internal("password=x"),
+            Status::unknown("password=x"),
+            Reason::Internal.failure("x").about("password", "x").into(),
+        ] {
+            let told = amended(&status);
+            assert_eq!((told.code(), told.message()), (Code::Internal, INTERNAL));
+            assert!(!String::from_utf8_lossy(told.details()).contains("password"));
+            let error = Error::of(status, "m");
+            assert_eq!(
+                (error.reason, error.status.message()),
+                (Reason::Internal, INTERNAL)
+            );
+        }
     }
 
     #[test]
     fn a_message_that_cannot_be_decoded_is_the_callers_fault() {
         let undecodable = <() as prost::Message>::decode(&[0xff][..]).unwrap_err();
-        let mut headers = HeaderMap::new();
-        Status::internal(undecodable.to_string())
-            .add_header(&mut headers)
-            .unwrap();
-        conceal(&mut headers, "m");
-        let status = Status::from_header_map(&headers).unwrap();
+        let status = amended(&Status::internal(undecodable.to_string()));
         assert_eq!(status.code(), Code::InvalidArgument);
         assert_eq!(status.message(), undecodable.to_string());
     }
 
     #[test]
     fn what_the_caller_can_mend_is_told() {
-        let mut headers = HeaderMap::new();
-        Status::not_found("tenant 1 does not exist")
-            .add_header(&mut headers)
-            .unwrap();
-        conceal(&mut headers, "m");
-        assert_eq!(
-            Status::from_header_map(&headers).unwrap().message(),
-            "tenant 1 does not exist"
-        );
+        let told = amended(&Status::not_found("tenant 1 does not exist"));
+        assert_eq!(told.message(), "tenant 1 does not exist");
+        assert_eq!(Reason::of(&told), Reason::NotFound);
+        assert!(told.get_details_request_info().is_some());
     }
 
     #[test]
     fn some_errors_say_what_to_do_in_a_header() {
         let header = |status: Status, name| {
-            Error::of(&status, "m")
-                .into_response()
+            Error::of(status, "m")
+                .into_response(&RequestId::of(&Extensions::new()))
                 .headers()
                 .get(name)
                 .cloned()

@@ -15,8 +15,18 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower::Service;
 
-use super::{gone, grpc, metrics::Metrics, rest, routes};
-use crate::{identity::Keys, memory::Memory, offload::Offload};
+use super::{browsers, gone, grpc, metrics::Metrics, rest, routes};
+use crate::{
+    audit::Audit,
+    identity::{Caller, Keys},
+    memory::Memory,
+    offload::Offload,
+};
+
+/// The largest message that is read from somebody without a token: a name, or a credential.
+pub const PUBLIC_MESSAGE_BYTES: usize = 16 << 10;
+/// How many calls for a token may be under way, most of which wait for their bodies.
+const TOKEN_CALLS_MAX: usize = 1_000;
 
 /// The gateway as a service. It answers every request, errors included.
 #[derive(Clone, Debug)]
@@ -36,6 +46,8 @@ pub struct Options {
     pub memory: Memory,
     /// Where large bodies are read.
     pub offload: Offload,
+    /// Where calls that change something are written down.
+    pub audit: Audit,
     /// Ends the streams of reflection and health.
     pub closing: CancellationToken,
 }
@@ -48,6 +60,7 @@ pub(super) struct Shared {
     pub(super) body_bytes_max: usize,
     pub(super) memory: Memory,
     pub(super) offload: Offload,
+    pub(super) audit: Audit,
     pub(super) metrics: Metrics,
     /// Ends the streams that have no end of their own.
     pub(super) closing: CancellationToken,
@@ -55,6 +68,18 @@ pub(super) struct Shared {
     pub(super) public_calls: Arc<Semaphore>,
     /// And for those that only ask how it is, which are short.
     pub(super) health_checks: Arc<Semaphore>,
+    /// And for those that ask for a token.
+    pub(super) token_calls: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// The most bytes of a body that are read for somebody.
+    pub(super) fn bytes_max(&self, caller: Option<&Caller>) -> usize {
+        match caller {
+            Some(_) => self.body_bytes_max,
+            None => self.body_bytes_max.min(PUBLIC_MESSAGE_BYTES),
+        }
+    }
 }
 
 impl Front {
@@ -69,6 +94,7 @@ impl Front {
             body_bytes_max,
             memory,
             offload,
+            audit,
             closing,
         } = options;
         // Now, and not with the first request.
@@ -83,10 +109,12 @@ impl Front {
                 body_bytes_max,
                 memory,
                 offload,
+                audit,
                 metrics: Metrics::new(meter),
                 closing,
                 public_calls: Arc::new(Semaphore::new(grpc::PUBLIC_CALLS_MAX)),
                 health_checks: Arc::new(Semaphore::new(grpc::PUBLIC_CALLS_MAX)),
+                token_calls: Arc::new(Semaphore::new(TOKEN_CALLS_MAX)),
             }),
         }
     }
@@ -105,7 +133,13 @@ impl Service<Request<Body>> for Front {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let Self { inner, shared } = self.clone();
         Box::pin(async move {
-            Ok(if is_grpc(request.headers()) {
+            Ok(if browsers::is_grpc_web(request.headers()) {
+                let grpc = |request| {
+                    let (shared, inner) = (Arc::clone(&shared), inner.clone());
+                    async move { grpc::serve(&shared, inner, request).await }
+                };
+                browsers::grpc_web(request, grpc).await
+            } else if is_grpc(request.headers()) {
                 grpc::serve(&shared, inner, request).await
             } else {
                 rest::serve(&shared, inner, request).await

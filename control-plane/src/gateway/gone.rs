@@ -4,19 +4,29 @@
 //! is something not found; for the tenant's own token it is the token that is no good any more.
 
 use axum::{extract::Request, middleware::Next, response::Response};
-use tonic::Status;
+use http::HeaderMap;
+use tonic::{Code, Status};
 
-use crate::{error::NO_TENANT, identity::Caller};
+use super::error::code_in;
+use crate::{failure::Reason, identity::Caller};
 
 /// Passes a call on, and looks at its answer.
 pub(super) async fn look(request: Request, next: Next) -> Response {
     let own = request.extensions().get::<Caller>().and_then(Caller::tenant);
     let response = next.run(request).await;
     match own {
-        Some(tenant) if response.headers().contains_key(NO_TENANT) => Status::unauthenticated(format!(
-            "the token is not accepted: its tenant {tenant} does not exist, or not any more"
-        ))
-        .into_http(),
+        Some(tenant) if says_no_tenant(response.headers()) => {
+            let message =
+                format!("the token is not accepted: its tenant {tenant} does not exist, or not any more");
+            let gone = Reason::TenantGone.failure(message).about("tenant_id", tenant);
+            Status::from(gone).into_http()
+        }
         _ => response,
     }
+}
+
+fn says_no_tenant(headers: &HeaderMap) -> bool {
+    code_in(headers) == Some(Code::NotFound)
+        && Status::from_header_map(headers)
+            .is_some_and(|status| Reason::of(&status) == Reason::TenantNotFound)
 }

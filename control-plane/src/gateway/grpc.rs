@@ -3,24 +3,29 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, response::Response};
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use common::body::keep;
-use http::Request;
+use http::{HeaderMap, Request};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Status};
 use tower::Service as _;
 
 use super::{
-    api, body, deadline,
-    error::{code_in, conceal},
+    api, audit, body, deadline,
+    details::complete,
+    error::{amend, code_in},
     front::Shared,
+    gzip,
     metrics::{UNKNOWN, Watched},
     streams::Until,
     wire,
 };
 use crate::{
+    audit::Recording,
+    failure::Reason,
     identity::{self, rules},
     memory::{Account, Full},
+    request_id::{self, RequestId},
 };
 
 /// How many calls may be under way that nobody has to be known for: health's and reflection's. A load balancer has a
@@ -45,32 +50,43 @@ pub(super) async fn serve(shared: &Shared, inner: Router, request: Request<Body>
         (None, Some(service)) => service,
         (None, None) => UNKNOWN,
     };
+    request_id::calls(name);
+    let id = RequestId::of(request.extensions());
     let mut timer = shared.metrics.rpc(name);
     let given = match (deadline::given(request.headers()), path) {
         (given, HEALTH_CHECK) => Some(given.unwrap_or(CHECK).min(CHECK)),
         (given, _) => given,
     };
     let deadline = given.map(|given| Instant::now() + given.min(DEADLINE_MAX));
-    let call = call(shared, inner, request, method, name);
-    let called = match deadline {
-        // What is passed already starts nothing.
-        Some(deadline) if deadline <= Instant::now() => Err(late()),
-        Some(deadline) => timeout_at(deadline, call).await.unwrap_or_else(|_| Err(late())),
-        None => call.await,
+    let mut recording = audit::record(shared, name, request.extensions());
+    let called = {
+        let call = call(shared, inner, request, method, name, &mut recording);
+        match deadline {
+            // What is passed already starts nothing.
+            Some(deadline) if deadline <= Instant::now() => Err(late()),
+            Some(deadline) => timeout_at(deadline, call).await.unwrap_or_else(|_| Err(late())),
+            None => call.await,
+        }
     };
     let mut response = match called {
         Ok(response) => response,
         Err(status) => {
             timer.stop(status.code());
-            return status.into_http();
+            recording.ends(status.code(), status.message()).await;
+            return complete(&status, &id).into_http();
         }
     };
     // An error without an answer is all in the headers; otherwise the code comes with the trailers.
     if let Some(code) = code_in(response.headers()) {
         timer.stop(code);
-        conceal(response.headers_mut(), name);
+        amend(response.headers_mut(), name, &id);
+        let told = Status::from_header_map(response.headers());
+        recording
+            .ends(code, told.as_ref().map_or("", Status::message))
+            .await;
         return response;
     }
+    recording.ends(Code::Ok, "").await;
     if method.is_none_or(api::Method::is_streaming) {
         timer.stop(Code::Ok);
     }
@@ -89,15 +105,15 @@ pub(super) async fn serve(shared: &Shared, inner: Router, request: Request<Body>
             }
         };
         tokio::select! {
-            () = closed => Status::unavailable("this control plane is stopping; connect again"),
+            () = closed => Reason::Stopping.status("this control plane is stopping; connect again"),
             () = passed => late(),
         }
     };
-    response.map(|body| Body::new(Watched::new(Body::new(Until::new(body, end)), timer)))
+    response.map(|body| Body::new(Watched::new(Body::new(Until::new(body, end)), timer, id)))
 }
 
 fn late() -> Status {
-    Status::deadline_exceeded("the call's deadline passed; look what came of it, or make it again")
+    Reason::DeadlineExceeded.status("the call's deadline passed; look what came of it, or make it again")
 }
 
 async fn call(
@@ -106,27 +122,32 @@ async fn call(
     request: Request<Body>,
     method: Option<&'static api::Method>,
     name: &str,
+    recording: &mut Recording,
 ) -> Result<Response, Status> {
     if name == UNKNOWN {
-        return Err(Status::unimplemented("there is no such method"));
+        return Err(Reason::NotImplemented.status("there is no such method"));
     }
     let (mut parts, mut body) = request.into_parts();
     let rule = rules::of(parts.uri.path());
-    let caller = identity::authorize(&shared.keys, rule, name, &parts.headers)?;
+    let caller = identity::authorize(&shared.keys, rule, name, &parts.headers, |caller| {
+        audit::is_from(recording, caller)
+    })?;
     let place = match caller {
         Some(_) => None,
         None => {
             // Whoever holds all the streams does not make the program look ill.
             let places = match parts.uri.path() {
                 HEALTH_CHECK => &shared.health_checks,
+                _ if method.is_some() => &shared.token_calls,
                 _ => &shared.public_calls,
             };
             let place = Arc::clone(places).try_acquire_owned();
             Some(place.map_err(|_| {
-                Status::unavailable("too many calls without a token are under way; try again")
+                Reason::Overloaded.status("too many calls without a token are under way; try again")
             })?)
         }
     };
+    let bytes_max = shared.bytes_max(caller.as_ref());
     let account = shared.memory.account(caller.as_ref()).map_err(full)?;
     parts.extensions.insert(account.clone());
     if let Some(caller) = caller {
@@ -134,8 +155,14 @@ async fn call(
     }
     // What a stream sends, its decoder bounds, message by message.
     if let Some(method) = method.filter(|method| !method.descriptor.is_client_streaming()) {
-        body = Body::from(message(shared, method, body, &account).await?);
+        let message = message(shared, bytes_max, method, &parts.headers, body, &account);
+        let bytes = message.await?;
+        parts.headers.remove(gzip::ENCODING);
+        let encoded = bytes.get(FRAME_HEAD..).unwrap_or_default();
+        audit::begins_encoded(recording, &method.descriptor.input(), encoded).await?;
+        body = Body::from(bytes);
     }
+    parts.extensions.insert(recording.target());
     let response = match inner.call(Request::from_parts(parts, body)).await {
         Ok(response) => response,
         Err(never) => match never {},
@@ -146,43 +173,57 @@ async fn call(
 /// Reads a call's one message, and refuses one that would become much larger than it is.
 async fn message(
     shared: &Shared,
+    bytes_max: usize,
     method: &api::Method,
+    headers: &HeaderMap,
     body: Body,
     account: &Account,
 ) -> Result<Bytes, Status> {
-    let bytes_max = shared.body_bytes_max;
+    let too_large = || {
+        Reason::RequestTooLarge.status(format!(
+            "the message is larger than {bytes_max} bytes; send less at once"
+        ))
+    };
     let bytes = body::read(body, bytes_max + FRAME_HEAD, account).await;
     let bytes = bytes.map_err(|error| match error {
-        body::Error::TooLarge => Status::resource_exhausted(format!(
-            "the message is larger than {bytes_max} bytes; send less at once"
-        )),
-        body::Error::BrokenOff => Status::invalid_argument("the message broke off"),
+        body::Error::TooLarge => too_large(),
+        body::Error::BrokenOff => Reason::InvalidRequest.status("the message broke off"),
         body::Error::Late => {
-            Status::deadline_exceeded("the message did not come in time; make the call again")
+            Reason::RequestTimeout.status("the message did not come in time; make the call again")
         }
         body::Error::Full(error) => full(error),
     })?;
     let Some((&[compressed, ref length @ ..], message)) = bytes.split_first_chunk::<FRAME_HEAD>() else {
-        return Err(Status::invalid_argument("no message came"));
+        return Err(Reason::InvalidRequest.status("no message came"));
     };
-    // Until it is read here, it could become larger than anybody counted.
-    if compressed != 0 {
-        return Err(Status::unimplemented(
-            "compressed messages are not taken; send it as it is",
-        ));
-    }
     if usize::try_from(u32::from_be_bytes(*length)) != Ok(message.len()) {
-        return Err(Status::invalid_argument(
-            "the message is not as long as it says, or not the only one",
-        ));
+        return Err(
+            Reason::InvalidRequest.status("the message is not as long as it says, or not the only one")
+        );
     }
-    wire::check(&method.descriptor.input(), message).map_err(Status::invalid_argument)?;
-    Ok(bytes)
+    let input = method.descriptor.input();
+    if compressed == 0 {
+        wire::check(&input, message)?;
+        return Ok(bytes);
+    }
+    gzip::check(headers)?;
+    let (message, account) = (bytes.slice(FRAME_HEAD..), account.clone());
+    let opened = move || gzip::open(&message, bytes_max, &account);
+    let opened = shared.offload.run(bytes.len(), opened).await;
+    let message = opened.map_err(|error| match error {
+        gzip::Error::TooLarge => too_large(),
+        gzip::Error::Broken => Reason::InvalidRequest.status("the message is no gzip, though it says so"),
+        gzip::Error::Full(error) => full(error),
+    })?;
+    wire::check(&input, &message)?;
+    let mut bytes = BytesMut::with_capacity(FRAME_HEAD + message.len());
+    bytes.put_u8(0);
+    // As large as a request may be, which is far below what four bytes can say.
+    bytes.put_u32(message.len() as u32);
+    bytes.extend_from_slice(&message);
+    Ok(bytes.freeze())
 }
 
 fn full(full: Full) -> Status {
-    match full {
-        Full::Tenant => Status::resource_exhausted(full.to_string()),
-        Full::All => Status::unavailable(full.to_string()),
-    }
+    full.reason().status(full.to_string())
 }

@@ -17,8 +17,10 @@ use opentelemetry::{
     metrics::{Counter, Histogram, Meter},
 };
 use tonic::Code;
+use tracing::Span;
 
-use super::error::{code_in, conceal};
+use super::error::{amend, code_in};
+use crate::{failure::code_word, request_id::RequestId};
 
 /// Upper bounds in seconds: from a read of one row to REST's timeout.
 const BOUNDARIES: [f64; 15] = [
@@ -97,7 +99,7 @@ impl Timer {
         if std::mem::take(&mut self.is_running) {
             let labels = [
                 KeyValue::new("method", self.method),
-                KeyValue::new("code", name(code)),
+                KeyValue::new("code", code_word(code)),
             ];
             self.rpc_duration
                 .record(self.started.elapsed().as_secs_f64(), &labels);
@@ -111,16 +113,24 @@ impl Drop for Timer {
     }
 }
 
-/// A gRPC answer's body on its way out. Its trailers end the timer, and what they say of faults of ours is taken out.
+/// A gRPC answer's body on its way out. Its trailers end the timer, and are amended as headers are.
 #[derive(Debug)]
 pub(super) struct Watched {
     body: Body,
     timer: Timer,
+    request: RequestId,
+    /// The request's, which what is logged now belongs to as well.
+    span: Span,
 }
 
 impl Watched {
-    pub(super) fn new(body: Body, timer: Timer) -> Self {
-        Self { body, timer }
+    pub(super) fn new(body: Body, timer: Timer, request: RequestId) -> Self {
+        Self {
+            body,
+            timer,
+            request,
+            span: Span::current(),
+        }
     }
 }
 
@@ -132,16 +142,23 @@ impl http_body::Body for Watched {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let mut frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        let Self {
+            body,
+            timer,
+            request,
+            span,
+        } = &mut *self;
+        let _entered = span.enter();
+        let mut frame = std::task::ready!(Pin::new(body).poll_frame(context));
         match &mut frame {
             Some(Ok(frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {
-                    self.timer.stop(code_in(trailers).unwrap_or(Code::Unknown));
-                    conceal(trailers, self.timer.method);
+                    timer.stop(code_in(trailers).unwrap_or(Code::Unknown));
+                    amend(trailers, timer.method, request);
                 }
             }
-            Some(Err(_)) => self.timer.stop(Code::Unknown),
-            None => self.timer.stop(Code::Ok),
+            Some(Err(_)) => timer.stop(Code::Unknown),
+            None => timer.stop(Code::Ok),
         }
         Poll::Ready(frame)
     }
@@ -152,27 +169,5 @@ impl http_body::Body for Watched {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-fn name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }

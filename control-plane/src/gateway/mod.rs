@@ -17,27 +17,34 @@
 //! patch on generated code; together they are more than this room.
 
 mod api;
+mod audit;
 mod body;
+mod browsers;
 mod call;
 mod deadline;
+mod details;
 mod docs;
 mod error;
 mod front;
 mod gone;
 mod grpc;
+mod gzip;
 mod json;
 mod metrics;
+mod oauth;
 mod openapi;
 mod rest;
 mod routes;
 mod streams;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod transcode;
 mod wire;
 
 pub use self::{
+    browsers::Origins,
     docs::router,
-    front::{Front, Options},
+    front::{Front, Options, PUBLIC_MESSAGE_BYTES},
     openapi::openapi,
 };

@@ -1,6 +1,6 @@
 //! One REST request, from its path to its answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, response::Response};
 use bytes::Bytes;
@@ -13,14 +13,20 @@ use http_body::Body as _;
 use tonic::Code;
 
 use super::{
-    body, call,
+    audit, body, call,
     error::Error,
     front::Shared,
     metrics::UNKNOWN,
+    oauth,
     routes::{self, Binding, Found},
     transcode,
 };
-use crate::identity;
+use crate::{
+    audit::Recording,
+    failure::Reason,
+    identity,
+    request_id::{self, RequestId},
+};
 
 /// The longest that a call may take once its body is read. Longer than any method waits by itself.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -29,9 +35,13 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) async fn serve(shared: &Shared, inner: Router, request: Request<Body>) -> Response {
     let verb = request.method().clone();
     let path = request.uri().path().to_owned();
+    let id = RequestId::of(request.extensions());
     let (route, response) = match routes::find(&path) {
-        None => (UNKNOWN, Error::no_path(&path).into_response()),
-        Some(found) => (found.template(), answer(shared, inner, request, &found).await),
+        None => (UNKNOWN, Error::no_path(&path).into_response(&id)),
+        Some(found) => (
+            found.template(),
+            answer(shared, inner, request, &found, &id).await,
+        ),
     };
     shared.metrics.http(&verb, route, response.status());
     match verb {
@@ -40,17 +50,35 @@ pub(super) async fn serve(shared: &Shared, inner: Router, request: Request<Body>
     }
 }
 
-async fn answer(shared: &Shared, inner: Router, request: Request<Body>, found: &Found<'_>) -> Response {
+async fn answer(
+    shared: &Shared,
+    inner: Router,
+    request: Request<Body>,
+    found: &Found<'_>,
+    id: &RequestId,
+) -> Response {
     let Some(binding) = found.binding(request.method()) else {
         return match *request.method() {
             Verb::OPTIONS => options(found.allow()),
-            _ => Error::no_verb(request.method(), found.allow()).into_response(),
+            _ => Error::no_verb(request.method(), found.allow()).into_response(id),
         };
     };
+    request_id::calls(binding.method.name());
     let mut timer = shared.metrics.rpc(binding.method.name());
-    let result = exchange(shared, inner, request, binding, &found.segments).await;
-    timer.stop(result.as_ref().map_or_else(Error::code, |_| Code::Ok));
-    result.unwrap_or_else(Error::into_response)
+    let mut recording = audit::record(shared, binding.method.name(), request.extensions());
+    let variables = binding.variables.iter().map(|field| field.name());
+    audit::is_about(&mut recording, variables.zip(found.segments.iter().copied()));
+    let result = exchange(shared, inner, request, binding, &found.segments, &mut recording).await;
+    let (code, message) = match &result {
+        Ok(_) => (Code::Ok, ""),
+        Err(error) => (error.code(), error.message()),
+    };
+    timer.stop(code);
+    recording.ends(code, message).await;
+    match binding.method.issues_tokens() {
+        true => oauth::answer(result, id),
+        false => result.unwrap_or_else(|error| error.into_response(id)),
+    }
 }
 
 async fn exchange(
@@ -59,26 +87,44 @@ async fn exchange(
     request: Request<Body>,
     binding: &'static Binding,
     segments: &[&str],
+    recording: &mut Recording,
 ) -> Result<Response, Error> {
     let method = binding.method;
-    let failed = |status: tonic::Status| Error::of(&status, method.name());
+    let failed = |status: tonic::Status| Error::of(status, method.name());
     let (mut parts, body) = request.into_parts();
     // Before the body: who may not call does not make us read.
-    let caller =
-        identity::authorize(&shared.keys, method.rule(), method.name(), &parts.headers).map_err(failed)?;
+    let caller = identity::authorize(
+        &shared.keys,
+        method.rule(),
+        method.name(),
+        &parts.headers,
+        |caller| audit::is_from(recording, caller),
+    )
+    .map_err(failed)?;
+    let _place = match caller {
+        Some(_) => None,
+        None => Some(Arc::clone(&shared.token_calls).try_acquire_owned().map_err(|_| {
+            failed(Reason::Overloaded.status("too many calls without a token are under way; try again"))
+        })?),
+    };
+    let bytes_max = shared.bytes_max(caller.as_ref());
+    let asked = oauth::Asked::of(method, &parts.headers)?;
     let account = shared.memory.account(caller.as_ref()).map_err(Error::full)?;
     parts.extensions.insert(account.clone());
     if let Some(caller) = caller {
         parts.extensions.insert(caller);
     }
+    parts.extensions.insert(recording.target());
     let body = match binding.body {
         routes::Body::Ignored => Bytes::new(),
         _ => {
-            check_type(&parts.headers)?;
+            if asked.as_ref().is_none_or(|asked| !asked.is_form) {
+                check_type(&parts.headers)?;
+            }
             check_encoding(&parts.headers)?;
-            check_length(&parts.headers, &body, shared.body_bytes_max)?;
-            let read = body::read(body, shared.body_bytes_max, &account).await;
-            read.map_err(|error| unread(error, shared.body_bytes_max))?
+            check_length(&parts.headers, &body, bytes_max)?;
+            let read = body::read(body, bytes_max, &account).await;
+            read.map_err(|error| unread(error, bytes_max))?
         }
     };
     let answer = async {
@@ -89,10 +135,14 @@ async fn exchange(
             move || {
                 // What is read is held until it is a message, whether or not somebody still waits for it.
                 let _held = account;
-                transcode::request(binding, &segments, query.as_deref(), &body)
+                match asked {
+                    Some(asked) => asked.request(binding, query.as_deref(), &body),
+                    None => transcode::request(binding, &segments, query.as_deref(), &body),
+                }
             }
         });
         let message = message.await?;
+        audit::begins(recording, &message).await.map_err(failed)?;
         call::unary(inner, method, parts.extensions, message)
             .await
             .map_err(failed)
@@ -107,6 +157,9 @@ async fn exchange(
     }
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
+    if method.tells_secrets() {
+        oauth::forbid_keeping(&mut response);
+    }
     Ok(response)
 }
 

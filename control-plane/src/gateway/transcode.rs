@@ -131,7 +131,7 @@ mod tests {
         )
         .map_err(|error| {
             assert_eq!(error.code(), Code::InvalidArgument);
-            error.into_message()
+            error.message().to_owned()
         })
     }
 

@@ -6,25 +6,37 @@
 
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 
+use tonic::Status;
+
 use super::json::LIST_MAX;
+use crate::failure::Reason;
 
 /// The most fields of a request, those of the messages in it included: several times what the largest one has.
 const FIELDS_MAX: usize = 16_384;
 
 /// Checks an encoded request. The error is for the person who sent it.
-pub(super) fn check(message: &MessageDescriptor, bytes: &[u8]) -> Result<(), String> {
+pub(super) fn check(message: &MessageDescriptor, bytes: &[u8]) -> Result<(), Status> {
     walk(message, bytes, &mut 0)
 }
 
-fn walk(message: &MessageDescriptor, mut bytes: &[u8], fields: &mut usize) -> Result<(), String> {
+/// The text that the first field of that number holds. What cannot be followed has none.
+pub(super) fn text(number: u32, mut bytes: &[u8]) -> Option<&str> {
+    loop {
+        match next(&mut bytes)? {
+            (found, Some(text)) if found == number => return std::str::from_utf8(text).ok(),
+            _ => {}
+        }
+    }
+}
+
+fn walk(message: &MessageDescriptor, mut bytes: &[u8], fields: &mut usize) -> Result<(), Status> {
     // Of lists there are few in a message.
     let mut lists: Vec<(u32, usize)> = Vec::new();
     while let Some((number, value)) = next(&mut bytes) {
         *fields += 1;
         if *fields > FIELDS_MAX {
-            return Err(format!(
-                "the message has more than {FIELDS_MAX} fields; send less at once"
-            ));
+            let message = format!("the message has more than {FIELDS_MAX} fields; send less at once");
+            return Err(Reason::InvalidRequest.status(message));
         }
         let Some(field) = message.get_field(number) else {
             continue;
@@ -39,7 +51,7 @@ fn walk(message: &MessageDescriptor, mut bytes: &[u8], fields: &mut usize) -> Re
     Ok(())
 }
 
-fn count(field: &FieldDescriptor, lists: &mut Vec<(u32, usize)>) -> Result<(), String> {
+fn count(field: &FieldDescriptor, lists: &mut Vec<(u32, usize)>) -> Result<(), Status> {
     let at = lists.iter().position(|(number, _)| *number == field.number());
     let at = at.unwrap_or_else(|| {
         lists.push((field.number(), 0));
@@ -47,10 +59,9 @@ fn count(field: &FieldDescriptor, lists: &mut Vec<(u32, usize)>) -> Result<(), S
     });
     lists[at].1 += 1;
     if lists[at].1 > LIST_MAX {
-        return Err(format!(
-            "{}: is to hold {LIST_MAX} at most, not more",
-            field.name()
-        ));
+        let problem = format!("is to hold {LIST_MAX} at most, not more");
+        let failure = Reason::InvalidField.failure(format!("{}: {problem}", field.name()));
+        return Err(failure.blames(field.name(), &problem).into());
     }
     Ok(())
 }
@@ -100,6 +111,7 @@ mod tests {
                 .unwrap(),
             bytes,
         )
+        .map_err(|status| status.message().to_owned())
     }
 
     fn publish(count: usize) -> Vec<u8> {

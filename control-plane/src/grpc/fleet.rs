@@ -6,6 +6,7 @@ use proto::v1::{self, fleet_service_server::FleetService};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Instrument as _;
 
 use super::{page_size, timestamp};
 use crate::{
@@ -38,7 +39,9 @@ impl FleetService for FleetApi {
         request: Request<Streaming<v1::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let (responses, stream) = mpsc::channel(RESPONSES_MAX);
-        tokio::spawn(self.watch.clone().serve(request.into_inner(), responses));
+        let serving = self.watch.clone().serve(request.into_inner(), responses);
+        // What is logged for as long as it lasts is logged of this request.
+        tokio::spawn(serving.in_current_span());
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 

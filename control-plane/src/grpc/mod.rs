@@ -1,11 +1,17 @@
 //! The handlers: from protos to what the services take, and back. No decisions here.
 
+mod audit;
+mod auth;
+mod credential;
 mod dead_letter;
 mod fleet;
 mod message;
 mod tenant;
 
-pub(crate) use self::{dead_letter::DeadLetterApi, fleet::FleetApi, message::MessageApi, tenant::TenantApi};
+pub(crate) use self::{
+    audit::AuditApi, auth::AuthApi, credential::CredentialApi, dead_letter::DeadLetterApi, fleet::FleetApi,
+    message::MessageApi, tenant::TenantApi,
+};
 
 use common::id::TenantId;
 use prost_types::Timestamp;

@@ -5,6 +5,7 @@ use tonic::{Request, Response, Status};
 
 use super::{page_size, scope, timestamp};
 use crate::{
+    audit::Target,
     error::Error,
     problems::{Kind, Problem},
     tenants::{self, NewTenant, Tenants, Update, model::Phase},
@@ -24,6 +25,7 @@ impl TenantService for TenantApi {
         &self,
         request: Request<v1::CreateTenantRequest>,
     ) -> Result<Response<v1::CreateTenantResponse>, Status> {
+        let target = Target::of(&request);
         let request = request.into_inner();
         let status = match request.status() {
             v1::TenantStatus::Unspecified => known(request.status)?.unwrap_or(tenants::Status::Active),
@@ -36,6 +38,7 @@ impl TenantService for TenantApi {
             status,
             self.workers,
         )?;
+        target.is(new.id);
         let tenant = self.tenants.create(&new).await?;
         Ok(Response::new(v1::CreateTenantResponse {
             tenant: Some(self.with_runtime(tenant).await?),

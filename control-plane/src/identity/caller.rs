@@ -1,12 +1,14 @@
 //! The verified caller of a method.
 
+use std::sync::Arc;
+
 use common::id::TenantId;
 use serde::{Deserialize, Serialize};
 use tonic::Status;
 use uuid::Uuid;
 
 use super::Error;
-use crate::excerpt::excerpt;
+use crate::{excerpt::excerpt, failure::Reason};
 
 /// What a caller is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -40,24 +42,34 @@ impl Role {
 }
 
 /// Who calls, as a verified token says. The gateway puts it in the request's extensions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
+    subject: Arc<str>,
     role: Role,
     /// Present exactly when the role is one tenant's.
     tenant: Option<TenantId>,
+    /// The credential that bought the token.
+    credential: Option<Uuid>,
 }
 
 impl Caller {
-    /// A caller. Fails where a tenant's role lacks the tenant, or another role has one.
-    pub fn new(role: Role, tenant: Option<Uuid>) -> Result<Self, Error> {
+    /// A caller whom `subject` names. Fails where a tenant's role lacks the tenant, or another role has one.
+    pub fn new(subject: &str, role: Role, tenant: Option<Uuid>) -> Result<Self, Error> {
         match (role.is_of_a_tenant(), tenant) {
             (true, None) => Err(Error::TenantMissing(role)),
             (false, Some(_)) => Err(Error::TenantNotAllowed(role)),
             _ => Ok(Self {
+                subject: subject.into(),
                 role,
                 tenant: tenant.map(TenantId),
+                credential: None,
             }),
         }
+    }
+
+    /// The same caller, by a token that a credential bought.
+    pub(super) fn by_credential(self, credential: Option<Uuid>) -> Self {
+        Self { credential, ..self }
     }
 
     /// The caller of a request that came through the gateway. One that did not has no caller, and is refused.
@@ -65,8 +77,13 @@ impl Caller {
         request
             .extensions()
             .get::<Self>()
-            .copied()
-            .ok_or_else(|| Status::unauthenticated("nobody is known to have made this call"))
+            .cloned()
+            .ok_or_else(|| Reason::TokenMissing.status("nobody is known to have made this call"))
+    }
+
+    /// Whom the token stands for (`sub`), as whoever issued it wrote it.
+    pub fn subject(&self) -> &str {
+        &self.subject
     }
 
     /// What the caller is.
@@ -79,34 +96,41 @@ impl Caller {
         self.tenant
     }
 
+    /// The `client_id` of the credential that bought the token; none for tokens from elsewhere.
+    pub fn credential(&self) -> Option<Uuid> {
+        self.credential
+    }
+
     /// The tenant that a request means by `tenant_id`, its field `field`, if the caller may touch that tenant. For a
     /// tenant's roles an empty id is their own, and any other tenant is denied without looking whether it exists.
     pub fn scope(&self, field: &'static str, tenant_id: &str) -> Result<TenantId, Status> {
         let asked = match tenant_id {
             "" => None,
             text => Some(text.parse::<TenantId>().map_err(|_| {
-                Status::invalid_argument(format!(
-                    "{field} may be a UUID, such as 0198c0de-0000-7000-8000-000000000001, not {:?}",
-                    excerpt(text)
-                ))
+                let wanted = "may be a UUID, such as 0198c0de-0000-7000-8000-000000000001";
+                invalid(field, &format!("{wanted}, not {:?}", excerpt(text)))
             })?),
         };
         match (self.role, self.tenant, asked) {
             (Role::Admin, _, Some(asked)) => Ok(asked),
-            (Role::Admin, _, None) => Err(Status::invalid_argument(format!(
-                "{field} is missing: an admin has to name the tenant"
-            ))),
+            (Role::Admin, _, None) => Err(invalid(field, "is missing: an admin has to name the tenant")),
             (_, Some(own), None) => Ok(own),
             (_, Some(own), Some(asked)) if own == asked => Ok(own),
-            (_, Some(own), Some(_)) => Err(Status::permission_denied(format!(
-                "this token is for tenant {own} and no other"
-            ))),
-            (role, None, _) => Err(Status::permission_denied(format!(
-                "role {} has no tenant",
-                role.word()
-            ))),
+            (_, Some(own), Some(_)) => {
+                let message = format!("this token is for tenant {own} and no other");
+                let denied = Reason::TenantDenied.failure(message);
+                Err(denied.about("tenant_id", own).into())
+            }
+            (role, None, _) => {
+                Err(Reason::TenantDenied.status(format!("role {} has no tenant", role.word())))
+            }
         }
     }
+}
+
+fn invalid(field: &str, problem: &str) -> Status {
+    let failure = Reason::InvalidField.failure(format!("{field} {problem}"));
+    failure.blames(field, problem).into()
 }
 
 #[cfg(test)]
@@ -120,7 +144,7 @@ mod tests {
 
     fn scope(role: Role, tenant_id: &str) -> Result<TenantId, Code> {
         let tenant = role.is_of_a_tenant().then_some(OWN);
-        let caller = Caller::new(role, tenant).unwrap();
+        let caller = Caller::new("test", role, tenant).unwrap();
         caller.scope("id", tenant_id).map_err(|status| {
             assert!(!status.message().is_empty());
             status.code()
@@ -152,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_bad_id_is_named_with_its_field_and_cut_short() {
-        let caller = Caller::new(Role::Admin, None).unwrap();
+        let caller = Caller::new("test", Role::Admin, None).unwrap();
         let refused = caller.scope("tenant_id", &"é".repeat(10_000)).unwrap_err();
         assert!(refused.message().starts_with("tenant_id may be a UUID"));
         assert!(refused.message().len() < 300);

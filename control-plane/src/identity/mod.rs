@@ -9,6 +9,7 @@
 
 mod caller;
 mod keys;
+mod revoked;
 pub mod rules;
 
 use http::{HeaderMap, header::AUTHORIZATION};
@@ -17,16 +18,19 @@ use tonic::Status;
 pub use self::{
     caller::{Caller, Role},
     keys::{Claims, Error, Keys},
+    revoked::Revoked,
     rules::Rule,
 };
+use crate::failure::Reason;
 
 /// Checks that the call's headers satisfy the rule, and answers who calls: nobody in particular where the method is
-/// public. `method` is named in the message.
+/// public. `method` is named in the message. `known` is told who it is before it is looked at what that caller may do.
 pub fn authorize(
     keys: &Keys,
     rule: Option<Rule>,
     method: &str,
     headers: &HeaderMap,
+    known: impl FnOnce(&Caller),
 ) -> Result<Option<Caller>, Status> {
     let roles = match rule {
         Some(Rule::Public) => return Ok(None),
@@ -37,7 +41,8 @@ pub fn authorize(
     let token = bearer(headers)?;
     let caller = keys
         .verify(token)
-        .map_err(|error| Status::unauthenticated(format!("the token is not accepted: {error}")))?;
+        .map_err(|error| Reason::TokenInvalid.status(format!("the token is not accepted: {error}")))?;
+    known(&caller);
     if roles.contains(&caller.role()) {
         return Ok(Some(caller));
     }
@@ -48,7 +53,7 @@ pub fn authorize(
             roles.iter().map(Role::word).collect::<Vec<_>>().join(", ")
         ),
     };
-    Err(Status::permission_denied(format!(
+    Err(Reason::RoleDenied.status(format!(
         "role {} may not call {method}; {allowed}",
         caller.role().word()
     )))
@@ -59,14 +64,14 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Status> {
     const WANTED: &str = "send `Authorization: Bearer <token>`";
     let value = headers
         .get(AUTHORIZATION)
-        .ok_or_else(|| Status::unauthenticated(format!("a token is missing; {WANTED}")))?;
+        .ok_or_else(|| Reason::TokenMissing.status(format!("a token is missing; {WANTED}")))?;
     value
         .to_str()
         .ok()
         .and_then(|value| value.trim().split_once(' '))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
         .map(|(_, token)| token.trim_start())
-        .ok_or_else(|| Status::unauthenticated(format!("the authorization is of another kind; {WANTED}")))
+        .ok_or_else(|| Reason::TokenInvalid.status(format!("the authorization is of another kind; {WANTED}")))
 }
 
 #[cfg(test)]
@@ -104,7 +109,7 @@ mod tests {
             headers("Bearer"),
             headers("Bearer x"),
         ] {
-            let refused = authorize(&keys(), rule, METHOD, &headers).unwrap_err();
+            let refused = authorize(&keys(), rule, METHOD, &headers, |_| ()).unwrap_err();
             assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
         }
     }
@@ -114,7 +119,7 @@ mod tests {
         let rule = Some(Rule::Roles(&[Role::Admin]));
         for scheme in ["Bearer", "bearer", "BEARER"] {
             let headers = headers(&format!("{scheme} {}", token(Role::Admin)));
-            assert!(authorize(&keys(), rule, METHOD, &headers).is_ok());
+            assert!(authorize(&keys(), rule, METHOD, &headers, |_| ()).is_ok());
         }
     }
 
@@ -122,7 +127,7 @@ mod tests {
     fn another_role_is_denied_and_told_which_are_allowed() {
         let headers = headers(&format!("Bearer {}", token(Role::Tenant)));
         let rule = Some(Rule::Roles(&[Role::Admin, Role::TenantAdmin]));
-        let refused = authorize(&keys(), rule, METHOD, &headers).unwrap_err();
+        let refused = authorize(&keys(), rule, METHOD, &headers, |_| ()).unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
         assert_eq!(
             refused.message(),
@@ -133,14 +138,14 @@ mod tests {
     #[test]
     fn a_method_without_a_rule_is_denied_even_to_an_admin() {
         let headers = headers(&format!("Bearer {}", token(Role::Admin)));
-        let refused = authorize(&keys(), None, METHOD, &headers).unwrap_err();
+        let refused = authorize(&keys(), None, METHOD, &headers, |_| ()).unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
     }
 
     #[test]
     fn a_public_method_needs_no_token() {
         assert_eq!(
-            authorize(&keys(), Some(Rule::Public), METHOD, &HeaderMap::new()).unwrap(),
+            authorize(&keys(), Some(Rule::Public), METHOD, &HeaderMap::new(), |_| ()).unwrap(),
             None
         );
     }

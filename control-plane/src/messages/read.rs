@@ -8,7 +8,7 @@ use common::{
     id::TenantId,
     shares::Shares,
 };
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
 use time::OffsetDateTime;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -29,6 +29,8 @@ const GROWTH: i64 = 4;
 /// How long a reader waits for a table that somebody has locked. Nothing of ours locks one for longer than a moment,
 /// and while it waits it has a connection that others could read with.
 const LOCK_TIMEOUT: &str = "100ms";
+/// What a session is set to that reads for a tenant: the table's policy shows it nothing of others.
+const TENANT_SETTING: &str = "jalur.tenant";
 /// How long a page waits for others of its tenant.
 const SHARE_WAIT: Duration = Duration::from_secs(5);
 
@@ -70,6 +72,8 @@ impl Reading {
     ) -> Result<Self, config::Error> {
         let pool = Connect::new(config, "jalur control-plane reading")?
             .set("lock_timeout", LOCK_TIMEOUT)
+            // Nobody's, until it is said whose.
+            .set(TENANT_SETTING, &Uuid::nil().to_string())
             .pool(database::connections(connections));
         Ok(Self {
             pool,
@@ -100,11 +104,13 @@ impl Reading {
                 "others read the messages of tenant {tenant} and are not answered yet; try again"
             ))
         })?;
+        let mut connection = self.connection_of(tenant).await?;
         let mut page: Vec<Message> = Vec::new();
         let (mut bytes, mut after) = (0, cursor);
         let mut wanted = FIRST_ROWS.min(limit);
         loop {
-            let Chunk { rows, all } = self.chunk(tenant, after, wanted, PAGE_BYTES_MAX - bytes).await?;
+            let chunk = self.chunk(&mut connection, tenant, after, wanted, PAGE_BYTES_MAX - bytes);
+            let Chunk { rows, all } = chunk.await?;
             for row in rows {
                 let length = row.payload.len() as i64;
                 // The chunk always has a first row; the page takes it only when it is the page's first or fits.
@@ -127,6 +133,7 @@ impl Reading {
             let fit = (PAGE_BYTES_MAX - bytes) * read / bytes.max(1) + 1;
             wanted = fit.min(wanted * GROWTH).min(limit - read);
         }
+        drop(connection);
         if page.is_empty() {
             // Nothing to read, or nobody to read from?
             self.tenants.get(tenant).await?;
@@ -134,12 +141,30 @@ impl Reading {
         Ok(page)
     }
 
+    /// A connection that sees this tenant's messages and no others, whatever is asked on it.
+    async fn connection_of(&self, tenant: TenantId) -> Result<PoolConnection<Postgres>, Error> {
+        let mut connection = self.pool.acquire().await?;
+        sqlx::query("select set_config($1, $2, false)")
+            .bind(TENANT_SETTING)
+            .bind(tenant.to_string())
+            .execute(&mut *connection)
+            .await?;
+        Ok(connection)
+    }
+
     /// Up to `rows` rows after a position, cut where their payload exceeds `bytes`; one at least.
     ///
     /// Which are made into text is decided by what is stored, since a text is as large as the limit allows however
     /// little is stored of it: four times what is stored as it is, sixteen times what is compressed. So PostgreSQL
     /// makes a few megabytes at most of text that is not sent.
-    async fn chunk(&self, tenant: TenantId, after: i64, rows: i64, bytes: i64) -> Result<Chunk, Error> {
+    async fn chunk(
+        &self,
+        connection: &mut PgConnection,
+        tenant: TenantId,
+        after: i64,
+        rows: i64,
+        bytes: i64,
+    ) -> Result<Chunk, Error> {
         // `offset 0` keeps the text from being made once for each place that it is used at.
         type Row = (Uuid, i64, String, OffsetDateTime, i64);
         let found: Vec<Row> = sqlx::query_as(
@@ -178,7 +203,7 @@ impl Reading {
         .bind(PAGE_BYTES_MAX)
         .bind(i32::try_from(self.message_bytes_max).unwrap_or(i32::MAX / 16))
         .bind(bytes)
-        .fetch_all(&self.pool)
+        .fetch_all(connection)
         .await?;
         let texts: i64 = found.iter().map(|(_, _, payload, ..)| payload.len() as i64).sum();
         let estimated = found.last().map_or(0, |(.., estimated)| *estimated);

@@ -176,7 +176,7 @@ fn check_name(name: &str) -> Result<(), Error> {
 }
 
 /// What moves what is shown instead of being shown.
-fn is_unseen(character: char) -> bool {
+pub(crate) fn is_unseen(character: char) -> bool {
     let turns_text = matches!(
         character,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'

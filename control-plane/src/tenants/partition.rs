@@ -31,13 +31,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// A transaction that has used `messages` for longer than this may go on for longer than a detach can wait.
 const LONG: &str = "1 s";
 
-/// The connections that partitions are made and dropped on: those that wait here for a lock are no others'.
+/// The connections that partitions are made and dropped on, as the role that owns them: those that wait here for a lock
+/// are no others'.
 pub(crate) fn pool(config: &config::Database, name: &str) -> Result<PgPool, config::Error> {
     let pool = PgPoolOptions::new()
         .max_connections(AT_ONCE)
         .acquire_timeout(ACQUIRE)
         .idle_timeout(Duration::from_secs(60));
-    Ok(Connect::new(config, name)?
+    Ok(Connect::new(&config.of_schema(), name)?
         .set("statement_timeout", STATEMENT)
         .pool(pool))
 }

@@ -202,7 +202,8 @@ pub(super) async fn set_gone(connection: impl PgExecutor<'_>, id: TenantId) -> R
     sqlx::query(
         "with counters as (delete from positions where tenant_id = $1),
               lanes as (delete from assignments where tenant_id = $1),
-              troubles as (delete from problems where tenant_id = $1)
+              troubles as (delete from problems where tenant_id = $1),
+              clients as (delete from credentials where tenant_id = $1)
          update tenants set phase = 'gone', updated_at = now() where id = $1 and phase = 'deleting'",
     )
     .bind(id.0)

@@ -56,13 +56,15 @@ pub(crate) async fn drain(
         consumers.push(consumer.await?);
     }
     let mut deliveries = stream::select_all(consumers);
-    // What is acknowledged with it and has not been looked at yet would be dropped as well.
-    let mut last = 0;
+    // Deliveries are not looked at in the order of their tags: with the newest others are acknowledged that have not been
+    // looked at yet, and would be dropped as well; and it may be acknowledged already.
+    let (mut newest, mut acknowledged) = (0, 0);
     for taken in 1..=count {
         let delivery = deliveries.next().await.context("the queues are gone")??;
-        last = delivery.delivery_tag.max(last);
-        if taken % ACK_EVERY == 0 || taken == count {
-            channel.basic_ack(last, MULTIPLE).await?;
+        newest = delivery.delivery_tag.max(newest);
+        if (taken % ACK_EVERY == 0 || taken == count) && newest > acknowledged {
+            channel.basic_ack(newest, MULTIPLE).await?;
+            acknowledged = newest;
         }
     }
     let took = started.elapsed();

@@ -1,18 +1,22 @@
-//! Writes `docs/BENCHMARKS.md`: a table for each pair of services that it was run on.
+//! Writes `docs/BENCHMARKS.md`: for each pair of services that it was run on, a table for each scenario.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::Context as _;
 use tests::bench::{Machine, Report, thousands};
 
-use crate::plan::Plan;
+use crate::plan::{Plan, Scenario};
 
-/// How the headings of tables begin, and of what follows them.
+/// How the headings of pairs begin, those of scenarios, and that of what follows them.
 const PAIR: &str = "\n## PostgreSQL ";
+const SCENARIO: &str = "\n### ";
 const READING: &str = "\n## How to read it\n";
 
-/// Replaces the table of the pair that it ran on, and leaves others.
-pub(crate) fn write(plan: &Plan, machine: &Machine, report: &Report) -> anyhow::Result<()> {
+/// What is there: by pair, which is what a heading says after [`PAIR`], and scenario, by its heading.
+type Tables = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Replaces the tables of these scenarios for the pair that it ran on, and leaves others.
+pub(crate) fn write(plan: &Plan, machine: &Machine, reports: &[(Scenario, Report)]) -> anyhow::Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("this crate is in no workspace")?
@@ -25,23 +29,32 @@ pub(crate) fn write(plan: &Plan, machine: &Machine, report: &Report) -> anyhow::
         ""
     };
     let pair = format!("{}, RabbitMQ {}", machine.postgres, machine.rabbitmq);
-    tables.insert(pair, format!("{note}{}\n\n{report}", machine.text));
+    let pair = tables.entry(pair).or_default();
+    for (scenario, report) in reports {
+        pair.insert(scenario.heading(), format!("{note}{}\n\n{report}", machine.text));
+    }
     fs::write(&path, text(plan, &tables)).with_context(|| path.display().to_string())
 }
 
-/// What is there, by pair, which is what a heading says after [`PAIR`].
-fn tables(old: &str) -> BTreeMap<String, String> {
+fn tables(old: &str) -> Tables {
     let tables = old.split(READING).next().unwrap_or_default();
-    let tables = tables.split(PAIR).skip(1);
-    tables
-        .filter_map(|table| {
-            let (pair, table) = table.split_once('\n')?;
-            Some((pair.to_owned(), table.trim_matches('\n').to_owned() + "\n"))
+    let pairs = tables.split(PAIR).skip(1);
+    let headed = |text: &str| {
+        let (heading, text) = text.split_once('\n')?;
+        Some((heading.to_owned(), text.trim_matches('\n').to_owned() + "\n"))
+    };
+    pairs
+        .filter_map(|pair| {
+            let (name, _) = pair.split_once('\n')?;
+            Some((
+                name.to_owned(),
+                pair.split(SCENARIO).skip(1).filter_map(headed).collect(),
+            ))
         })
         .collect()
 }
 
-fn text(plan: &Plan, tables: &BTreeMap<String, String>) -> String {
+fn text(plan: &Plan, tables: &Tables) -> String {
     let (messages, rounds, seconds) = (
         thousands(plan.messages as f64),
         plan.rounds,
@@ -49,13 +62,18 @@ fn text(plan: &Plan, tables: &BTreeMap<String, String>) -> String {
     );
     let mut text = "# Benchmarks
 
-Written by `cargo bench -p tests -- --write`, which replaces the table of the services that it ran on; `-- --quick` shows
-in about two minutes that it works, and `-- one noise` runs only those scenarios. The newer services as root by
+Written by `cargo bench -p tests -- --write`, which replaces the tables of the services that it ran on; `-- --write one noise`
+runs and replaces only those, and `-- --quick` shows in about two minutes that it works. The newer services as root by
 `cargo --config \"target.'cfg(unix)'.runner='$PWD/.ci/trixie'\" bench -p tests -- --write`.
 "
     .to_owned();
-    for (pair, table) in tables {
-        text += &format!("{PAIR}{pair}\n\n{table}");
+    for (pair, tables) in tables {
+        text += &format!("{PAIR}{pair}\n");
+        for heading in Scenario::ALL.map(Scenario::heading) {
+            if let Some(table) = tables.get(&heading) {
+                text += &format!("{SCENARIO}{heading}\n\n{table}");
+            }
+        }
     }
     text += READING;
     text += &format!(

@@ -3,7 +3,7 @@
 //! Real services and real programs, by the harness of the tests. Every figure stands beside a baseline that was
 //! measured in the same run, in turns with it: on a noisy machine only ratios count.
 //! `-- --quick` shows in about two minutes that everything works; `-- one noise` runs only those scenarios; `-- --write`
-//! puts the result into `docs/BENCHMARKS.md`, beside what other versions of the services gave.
+//! puts what was run into `docs/BENCHMARKS.md`, beside what other versions of the services gave.
 //!
 //! - [`ingest`]: what becomes of messages. [`fleet`]: how fast a fleet follows what is asked of it, and what happens to
 //!   it. A file for each scenario.
@@ -40,8 +40,8 @@ struct Arguments {
     /// Small numbers and one round: whether it works, not how fast it is
     #[arg(long)]
     quick: bool,
-    /// Write docs/BENCHMARKS.md; takes a whole run
-    #[arg(long, conflicts_with = "scenarios")]
+    /// Write docs/BENCHMARKS.md
+    #[arg(long)]
     write: bool,
     /// Cargo adds this
     #[arg(long, hide = true)]
@@ -69,11 +69,12 @@ async fn main() -> anyhow::Result<()> {
         None
     };
     let node = node.as_ref();
-    let load = machine::load();
+    let machine = machine::describe(&machine::load()).await?;
     let began = Instant::now();
-    let mut report = Report::default();
+    let mut reports = Vec::new();
     for scenario in Scenario::ALL.into_iter().filter(|&scenario| wanted(scenario)) {
         let started = Instant::now();
+        let mut report = Report::default();
         match scenario {
             Scenario::One => one::measure(&plan, node, &mut report).await?,
             Scenario::Beside => beside::measure(&plan, &mut report).await?,
@@ -89,18 +90,14 @@ async fn main() -> anyhow::Result<()> {
             Scenario::Growth => growth::measure(&plan, &mut report).await?,
             Scenario::Crowd => crowd::measure(&plan, &mut report).await?,
         }
-        // A whole run is long: what it has so far can be read meanwhile.
-        eprintln!("{scenario:?}: {} s\n{report}", started.elapsed().as_secs());
+        println!("{scenario:?}: {} s\n{report}", started.elapsed().as_secs());
+        reports.push((scenario, report));
+        // A whole run is long: what there is of it is kept, whatever comes after.
+        if arguments.write {
+            docs::write(&plan, &machine, &reports)?;
+        }
     }
-    let machine = machine::describe(&load).await?;
-    println!(
-        "{}\n\n{report}\n{} s in all",
-        machine.text,
-        began.elapsed().as_secs()
-    );
-    if arguments.write {
-        docs::write(&plan, &machine, &report)?;
-    }
+    println!("{}\n{} s in all", machine.text, began.elapsed().as_secs());
     Ok(())
 }
 

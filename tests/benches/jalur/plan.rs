@@ -52,6 +52,15 @@ impl Scenario {
         Self::Growth,
         Self::Crowd,
     ];
+
+    /// What it is about, and how it is asked for.
+    pub(crate) fn heading(self) -> String {
+        let value = self.to_possible_value();
+        let (name, help) = value
+            .as_ref()
+            .map_or(("", None), |value| (value.get_name(), value.get_help()));
+        help.map_or_else(|| name.to_owned(), |help| format!("{help} (`{name}`)"))
+    }
 }
 
 /// The numbers of a run.
@@ -100,7 +109,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// What counts: about 25 minutes on two cores.
+    /// What counts: an hour on two cores.
     pub(crate) fn full() -> Self {
         Self {
             quick: false,

@@ -29,6 +29,7 @@ use super::{
 use crate::{
     error::Error as CallError,
     excerpt::excerpt,
+    failure::Reason,
     problems::{Kind, Problem},
     tenants::Missed,
 };
@@ -99,11 +100,12 @@ impl Watch {
             Ok(Ok(Some(v1::WatchRequest {
                 message: Some(v1::watch_request::Message::Hello(hello)),
             }))) => self.session(hello, requests, responses.clone()).await,
-            Ok(Ok(_)) => Err(Status::invalid_argument(
-                "message: the first request of a stream is to be a hello",
+            Ok(Ok(_)) => Err(invalid(
+                "message",
+                "the first request of a stream is to be a hello",
             )),
             Ok(Err(status)) => Err(status),
-            Err(_) => Err(Status::deadline_exceeded("no hello came")),
+            Err(_) => Err(Reason::RequestTimeout.status("no hello came")),
         };
         if let Err(status) = result {
             // Whoever is no longer there needs no answer.
@@ -182,8 +184,9 @@ fn report(lane: &v1::ObservedLane) -> Result<Report, Status> {
         v1::LaneState::Running => "running",
         v1::LaneState::Stopped => "stopped",
         v1::LaneState::Unspecified => {
-            return Err(Status::invalid_argument(
-                "observed.lanes.state: is to be starting, running or stopped",
+            return Err(invalid(
+                "observed.lanes.state",
+                "is to be starting, running or stopped",
             ));
         }
     };
@@ -206,8 +209,9 @@ fn problem(problem: &v1::Problem) -> Result<Problem, Status> {
         v1::ProblemKind::Delivery => Kind::Delivery,
         v1::ProblemKind::Letters => Kind::Letters,
         v1::ProblemKind::Unspecified => {
-            return Err(Status::invalid_argument(
-                "observed.lanes.problem.kind: is to be queue, table, delivery or letters",
+            return Err(invalid(
+                "observed.lanes.problem.kind",
+                "is to be queue, table, delivery or letters",
             ));
         }
     };
@@ -230,6 +234,10 @@ fn tenant(field: &str, text: &str) -> Result<TenantId, Status> {
     crate::tenants::model::parse_id(field, text).map_err(Status::from)
 }
 
+fn invalid(field: &str, message: impl Into<String>) -> Status {
+    CallError::invalid(field, message).into()
+}
+
 /// Whether a daemon may be called so: 1 to 100 of letters, digits, `.`, `_` and `-`.
 pub(crate) fn is_daemon_id(text: &str) -> bool {
     let allowed = |character: char| character.is_ascii_alphanumeric() || matches!(character, '.' | '_' | '-');
@@ -241,20 +249,18 @@ fn check(hello: &v1::Hello) -> Result<(Member, i32, BTreeMap<TenantId, i64>), St
     let id = &hello.daemon_id;
     if !is_daemon_id(id) {
         let message = format!(
-            "hello.daemon_id: {:?} is not 1 to 100 of letters, digits, '.', '_' and '-'",
+            "{:?} is not 1 to 100 of letters, digits, '.', '_' and '-'",
             excerpt(id)
         );
-        return Err(Status::invalid_argument(message));
+        return Err(invalid("hello.daemon_id", message));
     }
     let incarnation = Uuid::try_parse(&hello.incarnation).map_err(|_| {
-        Status::invalid_argument(format!(
-            "hello.incarnation: {:?} is no UUID",
-            excerpt(&hello.incarnation)
-        ))
+        let message = format!("{:?} is no UUID", excerpt(&hello.incarnation));
+        invalid("hello.incarnation", message)
     })?;
     let capacity = i32::try_from(hello.capacity).unwrap_or(i32::MAX);
     if capacity == 0 {
-        return Err(Status::invalid_argument("hello.capacity: is to be 1 at least"));
+        return Err(invalid("hello.capacity", "is to be 1 at least"));
     }
     let lane =
         |lane: &v1::RunningLane| Ok((tenant("hello.running.tenant_id", &lane.tenant_id)?, lane.revision));
@@ -274,9 +280,9 @@ fn check(hello: &v1::Hello) -> Result<(Member, i32, BTreeMap<TenantId, i64>), St
 
 fn status(error: members::Error) -> Status {
     match error {
-        members::Error::IdInUse(_) => Status::already_exists(error.to_string()),
-        members::Error::Out(_) | members::Error::Replaced(_) => Status::aborted(error.to_string()),
-        members::Error::NotAlive(_) => Status::not_found(error.to_string()),
+        members::Error::IdInUse(_) => Reason::AlreadyExists.status(error.to_string()),
+        members::Error::Out(_) | members::Error::Replaced(_) => Reason::Aborted.status(error.to_string()),
+        members::Error::NotAlive(_) => Reason::DaemonNotFound.status(error.to_string()),
         members::Error::Database(error) => CallError::from(error).into(),
     }
 }

@@ -25,6 +25,9 @@ use super::{
     REPORTS_MAX, RETRY, Responses, STANDSTILL, TICK, UNRENEWED_MAX, WRITTEN_MAX, Watch, report,
 };
 use crate::{
+    error::Error as CallError,
+    excerpt::excerpt,
+    failure::Reason,
     fleet::{
         LEASE,
         changes::Topic,
@@ -88,7 +91,7 @@ impl<'a> Session<'a> {
     pub(super) async fn run(&self, requests: Streaming<v1::WatchRequest>, told: Told) -> End {
         tokio::select! {
             () = self.watch.stop.cancelled() => {
-                End::Ours(Status::unavailable("this control plane is stopping; connect again"))
+                End::Ours(Reason::Stopping.status("this control plane is stopping; connect again"))
             }
             end = self.hear(requests) => end,
             end = self.keep() => end,
@@ -115,12 +118,12 @@ impl<'a> Session<'a> {
                     }
                     ticked = now;
                     if now - heard > LEASE {
-                        let status = Status::deadline_exceeded("no heartbeat came in time; connect again");
+                        let status = Reason::RequestTimeout.status("no heartbeat came in time; connect again");
                         return End::Broke(status);
                     }
                     if lock(&self.outstanding).values().next().is_some_and(|sent| now - *sent > ACK_LIMIT) {
                         let message = "a response was not acknowledged in time; connect again";
-                        return End::Broke(Status::deadline_exceeded(message));
+                        return End::Broke(Reason::RequestTimeout.status(message));
                     }
                 }
                 request = requests.message() => {
@@ -141,15 +144,11 @@ impl<'a> Session<'a> {
     fn take(&self, request: v1::WatchRequest) -> Result<bool, Status> {
         use v1::watch_request::Message;
         match request.message {
-            Some(Message::Hello(_)) => Err(Status::invalid_argument(
-                "message: only the first request is a hello",
-            )),
+            Some(Message::Hello(_)) => Err(super::invalid("message", "only the first request is a hello")),
             Some(Message::Ack(ack)) => self.acknowledge(&ack).map(|()| false),
             Some(Message::Observed(observed)) => self.observe(observed).map(|()| false),
             Some(Message::Leave(_)) => Ok(true),
-            None => Err(Status::invalid_argument(
-                "message: is to be an ack, observed or leave",
-            )),
+            None => Err(super::invalid("message", "is to be an ack, observed or leave")),
         }
     }
 
@@ -159,10 +158,8 @@ impl<'a> Session<'a> {
             .and_then(|nonce| lock(&self.outstanding).remove(&nonce))
             .is_none()
         {
-            return Err(Status::invalid_argument(format!(
-                "ack.nonce: {:?} is not outstanding",
-                ack.nonce
-            )));
+            let message = format!("{:?} is not outstanding", excerpt(&ack.nonce));
+            return Err(super::invalid("ack.nonce", message));
         }
         self.acknowledged.notify_one();
         for error in &ack.errors {
@@ -196,8 +193,9 @@ impl<'a> Session<'a> {
             reports.insert(report.tenant, report);
         }
         if reports.len() > REPORTS_MAX {
-            let message = format!("observed.lanes: more than {REPORTS_MAX} lanes of one daemon");
-            return Err(Status::resource_exhausted(message));
+            let field = "observed.lanes".to_owned();
+            let message = format!("more than {REPORTS_MAX} lanes of one daemon");
+            return Err(CallError::TooLarge { field, message }.into());
         }
         self.reported.notify_one();
         Ok(())
@@ -224,7 +222,7 @@ impl<'a> Session<'a> {
                     self.heard.store(true, Ordering::Relaxed);
                     if renewed.elapsed() > UNRENEWED_MAX {
                         let message = "this control plane cannot reach PostgreSQL; connect again, to another if there is one";
-                        return End::Ours(Status::unavailable(message));
+                        return End::Ours(Reason::DatabaseUnavailable.status(message));
                     }
                 }
                 Err(error) => return End::Refused(super::status(error)),
@@ -300,7 +298,7 @@ impl<'a> Session<'a> {
             let (epoch, lanes) = within(pool, QUERY_LIMIT, after).await?;
             if epoch != told.epoch {
                 let message = "the fleet's revisions have begun anew; connect again";
-                return Ok(Some(End::Ours(Status::aborted(message))));
+                return Ok(Some(End::Ours(Reason::Aborted.status(message))));
             }
             let more = lanes.len() as i64 == LANES_MAX;
             if let Some(last) = lanes.last() {
@@ -333,7 +331,7 @@ impl<'a> Session<'a> {
                 lock(&self.outstanding).insert(told.nonce, Instant::now());
                 // The channel has room for all that may be outstanding: a full one is a stream that does not move.
                 if self.responses.try_send(Ok(response)).is_err() {
-                    return Ok(Some(End::Broke(Status::unavailable("the stream is gone"))));
+                    return Ok(Some(End::Broke(Reason::Unavailable.status("the stream is gone"))));
                 }
             }
             if !more {

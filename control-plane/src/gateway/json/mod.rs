@@ -45,6 +45,11 @@ impl Error {
         Self::new(problem).within(name)
     }
 
+    /// The field that is to blame, if it is one, and what is wrong with it.
+    pub(super) fn blame(&self) -> Option<(&str, &str)> {
+        (!self.path.is_empty()).then_some((&self.path, &self.problem))
+    }
+
     /// The field may be something else than what was sent.
     fn unexpected(field: &FieldDescriptor, wanted: &str, sent: &str) -> Self {
         let comment = api::comment(&field.parent_message().parent_file(), field.path());

@@ -6,6 +6,8 @@ use serde_json::{Value, json};
 const TENANT: &str = "0198c0de-0000-7000-8000-000000000001";
 const MESSAGE: &str = "0198c0de-7a69-7c1b-9a3e-2f5d8c6b4a01";
 const DAEMON: &str = "ingest-daemon-1";
+const CLIENT: &str = "5f0c2b7e-3d4a-4c9e-9a51-0d8a6f1e2b3c";
+const SECRET: &str = "pZ0l1f0vX3n7Qm9y2cR8sT4uW6xA5bD-EeFfGgHh_Ii";
 const TIME: &str = "2026-01-31T12:00:00.25Z";
 
 /// A body for the method.
@@ -19,6 +21,8 @@ pub(super) fn request(method: &str) -> Option<Value> {
             { "payload": "any JSON value" },
         ] }),
         "ReplayDeadLetters" => json!({ "ids": [MESSAGE] }),
+        "CreateCredential" => json!({ "role": "tenant", "label": "order service, production" }),
+        "IssueToken" => json!({ "client_id": CLIENT, "client_secret": SECRET }),
         _ => return None,
     })
 }
@@ -66,6 +70,24 @@ pub(super) fn answer(method: &str) -> Option<Value> {
             "id": DAEMON, "state": "ready", "capacity": 100_000, "lanes": 0, "workers": 0, "joined_at": TIME,
         }),
         "PurgeDeadLetters" => json!({ "purged": 1 }),
+        "ListEvents" => json!({
+            "data": [{
+                "position": "123", "at": TIME, "request_id": "0198c0de-7a69-7c1b-9a3e-2f5d8c6b4a03",
+                "sub": "alice@example.com", "role": "admin", "address": "192.0.2.7",
+                "method": "jalur.v1.TenantService/UpdateTenant", "tenant_id": TENANT,
+                "summary": "status=\"paused\"", "code": "OK", "left_out": "0",
+            }],
+            "next_cursor": "123",
+        }),
+        "CreateCredential" => json!({ "client_id": CLIENT, "client_secret": SECRET }),
+        "ListCredentials" => json!({ "credentials": [{
+            "client_id": CLIENT, "role": "tenant", "label": "order service, production", "amqp": false,
+            "created_at": TIME, "last_used_at": TIME,
+        }] }),
+        "RevokeCredential" => json!({}),
+        "IssueToken" => json!({
+            "access_token": "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.…", "token_type": "Bearer", "expires_in": 3_600,
+        }),
         _ => return None,
     })
 }
@@ -82,6 +104,7 @@ pub(super) fn parameter(field: &FieldDescriptor) -> Option<Value> {
         }
         ("Daemon" | "DrainDaemonRequest" | "UndrainDaemonRequest", "id") => Some(DAEMON.into()),
         ("Message" | "NewMessage" | "DeadLetter", "id") => Some(MESSAGE.into()),
+        (_, "client_id") => Some(CLIENT.into()),
         _ => None,
     }
 }

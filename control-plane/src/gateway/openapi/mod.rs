@@ -6,34 +6,39 @@ mod errors;
 mod examples;
 mod schema;
 
-use prost_reflect::{DescriptorPool, FieldDescriptor};
+use prost_reflect::{DescriptorPool, FieldDescriptor, MethodDescriptor};
 use serde_json::{Map, Value, json};
 
 use self::schema::{Direction, Schemas};
 use super::{
-    api::{self, Method},
+    api,
     routes::{self, Binding, Body},
     transcode,
 };
+use crate::identity::Rule;
+
+/// Where operations are documented. The bare paths are the same, and each stands there once.
+const PREFIX: &str = "/api/";
+/// Second paths of a method, and what a client calls them.
+const SECOND: &[(&str, &str)] = &[("/api/messages", "ListOwnMessages")];
+/// How a form is encoded.
+const FORM: &str = "application/x-www-form-urlencoded";
 
 /// The document.
 pub fn openapi() -> Value {
     let mut schemas = Schemas::default();
     let mut paths = Map::new();
-    let mut before: Option<&Method> = None;
-    let mut nth = 1;
-    for binding in routes::bindings() {
-        // Operation ids are unique: a method's second path has a 2.
-        nth = match before {
-            Some(method) if method.path == binding.method.path => nth + 1,
-            _ => 1,
-        };
-        before = Some(binding.method);
+    let bindings = routes::bindings();
+    for binding in bindings
+        .iter()
+        .filter(|binding| binding.template.starts_with(PREFIX))
+    {
         let path = paths.entry(binding.template.clone()).or_insert_with(|| json!({}));
-        path[binding.verb.as_str().to_lowercase()] = operation(&binding, nth, &mut schemas);
+        path[binding.verb.as_str().to_lowercase()] = operation(binding, &mut schemas);
     }
     let mut components = schemas.into_inner();
-    components.insert("Status".to_owned(), status());
+    components.insert("Status".to_owned(), errors::status());
+    components.insert("ErrorDetail".to_owned(), errors::detail());
     json!({
         "openapi": "3.0.3",
         "info": {
@@ -63,17 +68,22 @@ pub fn openapi() -> Value {
     })
 }
 
-fn operation(binding: &Binding, nth: u32, schemas: &mut Schemas) -> Value {
+fn operation(binding: &Binding, schemas: &mut Schemas) -> Value {
     let method = &binding.method.descriptor;
     let comment = api::comment(&method.parent_service().parent_file(), method.path()).unwrap_or_default();
-    let summary = comment.split_inclusive(['.', ':']).next().unwrap_or_default();
+    let summary = comment.split(['.', ':']).next().unwrap_or_default();
     let name = method.name();
+    let rule = binding.method.rule();
     let mut responses = errors::of(binding);
     let done = if binding.method.creates() { "201" } else { "200" };
     responses.insert(
         done.to_owned(),
         json!({
-            "description": "Done.",
+            "description": binding
+                .answer
+                .as_ref()
+                .and_then(schema::comment)
+                .unwrap_or_else(|| summary.to_owned()),
             "content": { "application/json": content(
                 match &binding.answer {
                     Some(field) => schemas.of_field(field, Direction::Answer),
@@ -83,14 +93,18 @@ fn operation(binding: &Binding, nth: u32, schemas: &mut Schemas) -> Value {
             ) },
         }),
     );
+    let second = SECOND.iter().find(|(template, _)| *template == binding.template);
     let mut operation = json!({
-        "operationId": if nth == 1 { name.to_owned() } else { format!("{name}{nth}") },
+        "operationId": second.map_or(name, |(_, name)| name),
         "tags": [tag(method.parent_service().name())],
-        "summary": summary.trim_end_matches(['.', ':']),
-        "description": comment,
+        "summary": summary,
+        "description": format!("{comment}\n\n{}", callers(rule)),
         "parameters": parameters(binding),
         "responses": responses,
     });
+    if rule == Some(Rule::Public) {
+        operation["security"] = json!([]);
+    }
     let body = match &binding.body {
         Body::Ignored => return operation,
         Body::Whole => schemas.of_message(&method.input(), Direction::Request, &binding.variables),
@@ -100,7 +114,35 @@ fn operation(binding: &Binding, nth: u32, schemas: &mut Schemas) -> Value {
         "required": true,
         "content": { "application/json": content(body, examples::request(name)) },
     });
+    if binding.method.issues_tokens() {
+        operation["requestBody"]["content"][FORM] = form(method);
+    }
     operation
+}
+
+/// Who may call, in words.
+fn callers(rule: Option<Rule>) -> String {
+    match rule {
+        Some(Rule::Public) => "For anybody, without a token.".to_owned(),
+        Some(Rule::Roles(roles)) => {
+            let words: Vec<_> = roles.iter().map(|role| format!("`{}`", role.word())).collect();
+            format!("For the roles {}.", words.join(", "))
+        }
+        None => "For nobody.".to_owned(),
+    }
+}
+
+/// What OAuth 2.0 clients send: the same with the kind of grant, and without the credential where that comes as HTTP
+/// Basic.
+fn form(method: &MethodDescriptor) -> Value {
+    let input = method.input();
+    let fields = input.fields();
+    let mut properties: Map<_, _> = fields
+        .map(|field| (field.name().to_owned(), schema::scalar(&field)))
+        .collect();
+    let grant = json!({ "type": "string", "enum": ["client_credentials"] });
+    properties.insert("grant_type".to_owned(), grant);
+    json!({ "schema": { "type": "object", "properties": properties, "required": ["grant_type"] } })
 }
 
 fn content(schema: Value, example: Option<Value>) -> Value {
@@ -131,24 +173,6 @@ fn parameters(binding: &Binding) -> Vec<Value> {
     let query = transcode::query_fields(binding);
     path.chain(query.iter().map(|field| parameter(field, "query")))
         .collect()
-}
-
-/// `google.rpc.Status`, as errors have it.
-fn status() -> Value {
-    json!({
-        "type": "object",
-        "description": "Why a call failed (`google.rpc.Status`).",
-        "properties": {
-            "code": {
-                "type": "integer",
-                "format": "int32",
-                "description": "The code in gRPC (`google.rpc.Code`).",
-            },
-            "message": { "type": "string", "description": "What is wrong, and what to do." },
-            "details": { "type": "array", "items": { "type": "object" }, "description": "Nothing yet." },
-        },
-        "required": ["code", "message", "details"],
-    })
 }
 
 fn tags(pool: &DescriptorPool) -> Vec<Value> {
@@ -182,17 +206,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_path_is_there_under_an_id_of_its_own() {
+    fn every_path_is_there_once_under_an_id_of_its_own() {
         let document = openapi();
         let mut ids = HashSet::new();
         for binding in routes::bindings() {
             let operation = &document["paths"][&binding.template][binding.verb.as_str().to_lowercase()];
-            assert!(ids.insert(operation["operationId"].as_str().unwrap().to_owned()));
+            let Some(id) = operation["operationId"].as_str() else {
+                let template = &binding.template;
+                assert!(!template.starts_with(PREFIX), "{template}");
+                assert!(
+                    document["paths"].get(format!("/api{template}")).is_some(),
+                    "{template}"
+                );
+                continue;
+            };
+            assert!(
+                ids.insert(id.to_owned()),
+                "{id} is there twice: it needs a name among the second ones"
+            );
             for text in ["summary", "description"] {
                 assert!(!operation[text].as_str().unwrap().is_empty());
             }
         }
-        assert!(ids.contains("CreateTenant") && ids.contains("CreateTenant2"));
+        assert!(ids.contains("ListMessages") && ids.contains("ListOwnMessages"));
     }
 
     #[test]

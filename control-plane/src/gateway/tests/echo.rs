@@ -1,12 +1,16 @@
 //! Handlers that answer from nothing.
 
+use common::id::TenantId;
 use proto::v1::{self, message_service_server, tenant_service_server};
 use tonic::{Response, Status};
 
 use super::TENANT;
-use crate::identity::Caller;
+use crate::{audit::Target, identity::Caller};
 
 type Answer<T> = Result<Response<T>, Status>;
+
+/// So many workers are never set.
+pub(super) const NEVER: i32 = 666;
 
 /// Handlers that say what reached them.
 pub(super) struct Echo;
@@ -18,6 +22,7 @@ impl tenant_service_server::TenantService for Echo {
         request: tonic::Request<v1::CreateTenantRequest>,
     ) -> Answer<v1::CreateTenantResponse> {
         Caller::of(&request)?;
+        Target::of(&request).is(TenantId(TENANT));
         let request = request.into_inner();
         let tenant = v1::Tenant {
             id: TENANT.to_string(),
@@ -62,6 +67,9 @@ impl tenant_service_server::TenantService for Echo {
         request: tonic::Request<v1::SetConcurrencyRequest>,
     ) -> Answer<v1::SetConcurrencyResponse> {
         let v1::SetConcurrencyRequest { tenant_id, workers } = request.into_inner();
+        if workers == NEVER {
+            return std::future::pending().await;
+        }
         Ok(Response::new(v1::SetConcurrencyResponse {
             tenant_id,
             workers: workers.unsigned_abs(),

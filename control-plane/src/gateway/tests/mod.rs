@@ -1,9 +1,13 @@
 //! The whole gateway, in front of handlers that answer from nothing.
 
+mod audit;
 mod bounds;
+mod browsers;
 mod echo;
+mod journal;
+mod told;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
@@ -19,9 +23,10 @@ use tonic::{Code, Status, service::Routes};
 use tower::ServiceExt;
 use uuid::Uuid;
 
-use self::echo::Echo;
-use super::{Front, Options, router};
+use self::{echo::Echo, journal::Book};
+use super::{Front, Options, Origins, router};
 use crate::{
+    audit::Audit,
     identity::{Keys, Role},
     memory::Memory,
     offload::Offload,
@@ -36,6 +41,7 @@ struct Gateway {
     closing: CancellationToken,
     metrics: Metrics,
     keys: Keys,
+    journal: Arc<Book>,
 }
 
 /// What REST answered.
@@ -49,10 +55,33 @@ impl Rest {
     fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
     }
+
+    /// One of an error's details.
+    fn detail(&self, kind: &str) -> Value {
+        let kind = format!("type.googleapis.com/google.rpc.{kind}");
+        let details = self.json()["details"].take();
+        let mut details = details.as_array().unwrap().iter();
+        details
+            .find(|detail| detail["@type"] == kind)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    fn reason(&self) -> String {
+        self.detail("ErrorInfo")["reason"].as_str().unwrap().to_owned()
+    }
+
+    fn request_id(&self) -> &str {
+        self.headers["x-request-id"].to_str().unwrap()
+    }
 }
 
 impl Gateway {
     fn new() -> Self {
+        Self::with(Origins::default())
+    }
+
+    fn with(origins: Origins) -> Self {
         let keys = Keys::new("a secret of thirty-two bytes, or more", "jalur", "jalur");
         let metrics = Metrics::new().unwrap();
         let (_, health) = tonic_health::server::health_reporter();
@@ -60,7 +89,9 @@ impl Gateway {
         let inner = Routes::new(tenant_service_server::TenantServiceServer::new(Echo))
             .add_service(message_service_server::MessageServiceServer::new(Echo))
             .add_service(health);
+        let journal = Arc::new(Book::default());
         let options = Options {
+            audit: Audit::in_journal(journal.clone()),
             keys: keys.clone(),
             body_bytes_max: BODY_BYTES_MAX,
             memory: Memory::new(MEMORY_BYTES),
@@ -69,10 +100,11 @@ impl Gateway {
         };
         let front = Front::new(inner, options, &metrics.meter());
         Self {
-            router: router(front),
+            router: router(front, origins),
             closing,
             metrics,
             keys,
+            journal,
         }
     }
 
@@ -176,7 +208,7 @@ async fn without_a_token_nothing_is_read() {
     assert_eq!(rest.status, StatusCode::UNAUTHORIZED);
     assert_eq!(rest.headers[header::WWW_AUTHENTICATE], "Bearer");
     assert_eq!(rest.json()["code"], 16);
-    assert_eq!(rest.json()["details"], json!([]));
+    assert_eq!(rest.reason(), "TOKEN_MISSING");
 
     let mut client = tenant_service_client::TenantServiceClient::new(gateway.router.clone());
     let refused = client
@@ -219,38 +251,39 @@ async fn roles_and_tenants_are_kept_apart_on_both_faces() {
 #[tokio::test]
 async fn what_http_refuses_has_the_shape_of_every_error() {
     let gateway = Gateway::new();
-    let shape = |rest: &Rest, code: i32| {
+    let shape = |rest: &Rest, code: i32, reason: &str| {
         assert_eq!(rest.headers[header::CONTENT_TYPE], "application/json");
         let json = rest.json();
-        assert_eq!((&json["code"], &json["details"]), (&json!(code), &json!([])));
+        assert_eq!((&json["code"], rest.reason().as_str()), (&json!(code), reason));
         assert!(!json["message"].as_str().unwrap().is_empty());
+        assert_eq!(rest.detail("RequestInfo")["request_id"], rest.request_id());
     };
 
     let rest = gateway.rest(Verb::GET, "/nothing", "").await;
     assert_eq!(rest.status, StatusCode::NOT_FOUND);
-    shape(&rest, 5);
+    shape(&rest, 5, "PATH_NOT_FOUND");
 
     let rest = gateway.rest(Verb::PUT, "/api/tenants", "{}").await;
     assert_eq!(rest.status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(rest.headers[header::ALLOW], "GET, HEAD, OPTIONS, POST");
-    shape(&rest, 12);
+    shape(&rest, 12, "METHOD_NOT_ALLOWED");
 
     let rest = gateway.rest(Verb::POST, "/openapi.json", "{}").await;
     assert_eq!(rest.status, StatusCode::METHOD_NOT_ALLOWED);
     assert_eq!(rest.headers[header::ALLOW], "GET, HEAD");
-    shape(&rest, 12);
+    shape(&rest, 12, "METHOD_NOT_ALLOWED");
 
     let body = format!(r#"{{"name":"{}"}}"#, "x".repeat(BODY_BYTES_MAX));
     let rest = gateway.rest(Verb::POST, "/tenants", &body).await;
     assert_eq!(rest.status, StatusCode::PAYLOAD_TOO_LARGE);
-    shape(&rest, 8);
+    shape(&rest, 8, "REQUEST_TOO_LARGE");
 
     let request = Request::post("/tenants")
         .header(header::AUTHORIZATION, gateway.bearer(Role::Admin))
         .header(header::CONTENT_TYPE, "text/plain");
     let rest = gateway.send(request.body(Body::from("{}")).unwrap()).await;
     assert_eq!(rest.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    shape(&rest, 3);
+    shape(&rest, 3, "UNSUPPORTED_MEDIA_TYPE");
 
     let request = Request::post("/tenants")
         .header(header::AUTHORIZATION, gateway.bearer(Role::Admin))
@@ -260,7 +293,7 @@ async fn what_http_refuses_has_the_shape_of_every_error() {
         .send(request.body(Body::from("\u{1f}\u{8b}")).unwrap())
         .await;
     assert_eq!(rest.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    shape(&rest, 3);
+    shape(&rest, 3, "UNSUPPORTED_ENCODING");
     let request = Request::post("/tenants")
         .header(header::AUTHORIZATION, gateway.bearer(Role::Admin))
         .header(header::CONTENT_ENCODING, "identity");
@@ -271,12 +304,13 @@ async fn what_http_refuses_has_the_shape_of_every_error() {
 
     let rest = gateway.rest(Verb::POST, "/tenants", "{\"name\":").await;
     assert_eq!(rest.status, StatusCode::BAD_REQUEST);
-    shape(&rest, 3);
+    shape(&rest, 3, "INVALID_REQUEST");
 
     let rest = gateway.rest(Verb::GET, "/tenants", "").await;
     assert_eq!(rest.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(rest.headers[header::RETRY_AFTER], "1");
-    shape(&rest, 14);
+    shape(&rest, 14, "UNAVAILABLE");
+    assert_eq!(rest.detail("RetryInfo")["retry_delay"], "1s");
 }
 
 #[tokio::test]

@@ -25,15 +25,20 @@ pub struct Claims {
     /// The tenant, for a tenant's roles.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant_id: Option<Uuid>,
+    /// The credential that bought it, by the name that RFC 9068 has for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_id: Option<Uuid>,
 }
 
 /// What is read from a token here; the registered claims are checked before, and may have the other forms that the
 /// standard knows (a list of audiences, say).
 #[derive(Deserialize)]
 pub(super) struct Verified {
+    sub: Option<Value>,
     iat: Option<Value>,
     role: Option<Value>,
     tenant_id: Option<Value>,
+    client_id: Option<Value>,
 }
 
 impl Verified {
@@ -45,7 +50,11 @@ impl Verified {
             .map_err(|_| Error::Claims("role may be admin, tenant_admin, tenant or daemon".to_owned()))?;
         let tenant = self.tenant_id.map(serde_json::from_value).transpose();
         let tenant = tenant.map_err(|_| Error::Claims("tenant_id may be a tenant's UUID".to_owned()))?;
-        Caller::new(role, tenant)
+        let sub = self.sub.as_ref().and_then(Value::as_str);
+        // A token from elsewhere may have another client's, which is none of our credentials.
+        let credential = self.client_id.and_then(|id| serde_json::from_value(id).ok());
+        let caller = Caller::new(sub.ok_or_else(|| missing("sub"))?, role, tenant)?;
+        Ok(caller.by_credential(credential))
     }
 }
 

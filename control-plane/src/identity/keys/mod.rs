@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 pub use self::claims::Claims;
 use self::ring::Ring;
-use super::{Caller, Role};
+use super::{Caller, Revoked, Role};
 use crate::config::Config;
 
 /// Why a token is not accepted, or cannot be minted. The text is for the person who sent it.
@@ -60,6 +60,9 @@ pub enum Error {
     /// A claim is missing or cannot be read.
     #[error("its claims are wrong: {0}")]
     Claims(String),
+    /// The credential that bought it was revoked.
+    #[error("its credential was revoked")]
+    Revoked,
     /// It is no JWT.
     #[error("it is no JWT")]
     Malformed,
@@ -75,6 +78,7 @@ pub enum Error {
 #[derive(Clone)]
 pub struct Keys {
     ring: Arc<RwLock<Arc<Ring>>>,
+    revoked: Revoked,
 }
 
 impl Keys {
@@ -90,19 +94,45 @@ impl Keys {
 
     fn of(ring: Ring) -> Self {
         let ring = Arc::new(RwLock::new(Arc::new(ring)));
-        Self { ring }
+        Self {
+            ring,
+            revoked: Revoked::default(),
+        }
+    }
+
+    /// The credentials whose tokens are not accepted.
+    pub fn revoked(&self) -> Revoked {
+        self.revoked.clone()
     }
 
     /// A token for `role` that ends after `ttl`. A tenant's roles need the tenant, the others have none. `sub` is
     /// for people who read the token.
     pub fn mint(&self, role: Role, tenant: Option<Uuid>, sub: &str, ttl: Duration) -> Result<String, Error> {
-        Caller::new(role, tenant)?;
-        self.ring().mint(role, tenant, sub, ttl)
+        Caller::new(sub, role, tenant)?;
+        self.ring().mint(role, tenant, sub, None, ttl)
     }
 
-    /// Who bears `token`: signed by one of the keys, with this issuer and audience, and not expired.
+    /// A token that a tenant's credential has bought.
+    pub(crate) fn mint_for(
+        &self,
+        credential: Uuid,
+        role: Role,
+        tenant: Uuid,
+        ttl: Duration,
+    ) -> Result<String, Error> {
+        let sub = credential.to_string();
+        Caller::new(&sub, role, Some(tenant))?;
+        self.ring().mint(role, Some(tenant), &sub, Some(credential), ttl)
+    }
+
+    /// Who bears `token`: signed by one of the keys, with this issuer and audience, not expired, and bought by no
+    /// credential that was revoked.
     pub fn verify(&self, token: &str) -> Result<Caller, Error> {
-        self.ring().verify(token)
+        let caller = self.ring().verify(token)?;
+        match caller.credential() {
+            Some(credential) if self.revoked.contains(credential) => Err(Error::Revoked),
+            _ => Ok(caller),
+        }
     }
 
     /// From now on these are the keys.

@@ -98,6 +98,7 @@ impl Ring {
         role: Role,
         tenant: Option<Uuid>,
         sub: &str,
+        credential: Option<Uuid>,
         ttl: Duration,
     ) -> Result<String, Error> {
         // A clock before 1970 makes tokens that have expired: closed, and no panic.
@@ -117,6 +118,7 @@ impl Ring {
                 .ok_or(Error::Lifetime)?,
             role,
             tenant_id: tenant,
+            client_id: credential,
         };
         let signer = self
             .keys

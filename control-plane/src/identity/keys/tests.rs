@@ -43,7 +43,10 @@ fn what_is_minted_is_accepted() {
         (Role::TenantAdmin, Some(TENANT)),
     ] {
         let token = keys.mint(role, tenant, "somebody", HOUR).unwrap();
-        assert_eq!(keys.verify(&token).unwrap(), Caller::new(role, tenant).unwrap());
+        assert_eq!(
+            keys.verify(&token).unwrap(),
+            Caller::new("somebody", role, tenant).unwrap()
+        );
     }
 }
 
