@@ -63,7 +63,7 @@ fn an_unknown_key_is_named_wherever_it_stands() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("database.uri") && error.contains("max_connections, url"),
+        error.contains("database.uri") && error.contains("max_connections, schema_url, url"),
         "{error}"
     );
     let error = load::<Program>(None, env(&[("JALUR_DATABASE__URI", "x")]), &[])
