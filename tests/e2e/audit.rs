@@ -133,11 +133,7 @@ async fn a_tenants_life_and_what_was_refused_is_told_of_both_faces() {
 
 #[tokio::test]
 async fn the_trail_is_paged_back_in_time_by_tenant_and_for_admins_alone() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let (one, two) = (TenantId(Uuid::now_v7()), TenantId(Uuid::now_v7()));
     for count in 0..25 {
         let tenant = if count % 5 == 0 { two } else { one };
@@ -218,11 +214,7 @@ async fn what_is_too_old_leaves_the_trail() {
 
 #[tokio::test]
 async fn a_change_that_cannot_be_written_down_is_not_made() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let admin = stack.admin();
     let rename = async |to: &str| {
         let sql = sqlx::AssertSqlSafe(format!("alter table {to}"));

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Options, Stack};
+use crate::support::Stack;
 
 /// Asserts that an answer is an error of the contract's shape, and that its message has every one of `words`.
 fn assert_error((status, body): (u16, Value), wanted: u16, words: &[&str]) {
@@ -19,17 +19,9 @@ fn assert_error((status, body): (u16, Value), wanted: u16, words: &[&str]) {
     }
 }
 
-async fn stack() -> Stack {
-    Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await
-}
-
 #[tokio::test]
 async fn a_tenants_fields_are_checked() {
-    let stack = stack().await;
+    let stack = Stack::without_daemons().await;
     stack.tenant("taken").await;
     let long = "n".repeat(201);
     for (body, status, words) in [
@@ -61,7 +53,7 @@ async fn a_tenants_fields_are_checked() {
 
 #[tokio::test]
 async fn a_body_has_to_be_json_of_the_right_type_and_size() {
-    let stack = stack().await;
+    let stack = Stack::without_daemons().await;
     let admin = stack.admin();
     for (body, words) in [
         ("{\"name\":", ["JSON", "line 1"]),
@@ -81,7 +73,7 @@ async fn a_body_has_to_be_json_of_the_right_type_and_size() {
 
 #[tokio::test]
 async fn workers_are_a_whole_number_from_1_to_256() {
-    let stack = stack().await;
+    let stack = Stack::without_daemons().await;
     let path = format!("/api/tenants/{}/config/concurrency", stack.tenant("t").await);
     for workers in [
         json!(0),
@@ -107,7 +99,7 @@ async fn workers_are_a_whole_number_from_1_to_256() {
 
 #[tokio::test]
 async fn an_id_has_to_be_a_uuid_of_a_living_tenant() {
-    let stack = stack().await;
+    let stack = Stack::without_daemons().await;
     let admin = stack.admin();
     let nobody = Uuid::now_v7();
     assert_error(
@@ -146,7 +138,7 @@ async fn an_id_has_to_be_a_uuid_of_a_living_tenant() {
 
 #[tokio::test]
 async fn cursors_and_limits_are_checked() {
-    let stack = stack().await;
+    let stack = Stack::without_daemons().await;
     let path = format!("/api/tenants/{}/messages", stack.tenant("t").await);
     for (query, words) in [
         ("cursor=abc", ["cursor", "integer"]),
@@ -172,7 +164,7 @@ async fn cursors_and_limits_are_checked() {
 
 #[tokio::test]
 async fn messages_to_publish_are_checked_before_any_is_sent() {
-    let stack = stack().await;
+    let stack = Stack::without_daemons().await;
     let tenant = stack.tenant("t").await;
     let path = format!("/api/tenants/{tenant}/messages");
     let many: Vec<_> = (0..1_001).map(|_| json!({ "payload": 1 })).collect();
@@ -218,7 +210,7 @@ async fn messages_to_publish_are_checked_before_any_is_sent() {
 
 #[tokio::test]
 async fn a_path_that_is_not_there_and_a_verb_that_is_not_possible_say_so() {
-    let stack = stack().await;
+    let stack = Stack::without_daemons().await;
     assert_error(
         stack.get("/api/nothing", &stack.admin()).await,
         404,

@@ -44,11 +44,7 @@ async fn workers_change_under_load_without_a_redelivery() {
 
 #[tokio::test]
 async fn without_a_daemon_a_change_is_kept_and_not_applied() {
-    let mut stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let mut stack = Stack::without_daemons().await;
     let tenant = stack.tenant("waiting").await;
     let path = format!("/api/tenants/{tenant}/config/concurrency");
     let (status, answer) = stack.put(&path, &stack.admin(), &json!({ "workers": 9 })).await;

@@ -7,7 +7,7 @@ use reqwest::Method;
 use serde::Serialize;
 use serde_yaml::Value;
 
-use crate::support::{Options, Stack};
+use crate::support::Stack;
 
 /// A program's keys and what each is by default, as a variable would say it.
 fn defaults(config: &impl Serialize) -> BTreeMap<String, String> {
@@ -113,11 +113,7 @@ fn the_openapi_document_in_the_repository_is_the_programs() {
 
 #[tokio::test]
 async fn the_openapi_document_and_its_page_are_served_without_a_token() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let (status, document) = stack.get("/openapi.json", "").await;
     assert_eq!(status, 200);
     assert_eq!(document, control_plane::gateway::openapi());

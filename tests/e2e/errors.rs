@@ -124,11 +124,7 @@ async fn every_error_says_its_reason_its_field_and_its_request() {
 
 #[tokio::test]
 async fn a_requests_id_is_in_its_answer_over_grpc_and_in_the_log() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let mut tenants = TenantServiceClient::new(
         Channel::from_shared(stack.url())
             .unwrap()

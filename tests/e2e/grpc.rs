@@ -109,11 +109,7 @@ async fn a_tenants_whole_life_over_grpc() {
 
 #[tokio::test]
 async fn errors_have_the_code_of_their_kind() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let mut tenants = TenantServiceClient::new(channel(&stack).await);
     let own = stack.tenant("own").await;
     let get = |id: String| v1::GetTenantRequest { id };

@@ -18,11 +18,7 @@ fn now() -> u64 {
 
 #[tokio::test]
 async fn without_a_good_token_nothing_is_answered() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let claims = |change: fn(&mut Value)| {
         let mut claims = json!({
             "iss": "jalur", "aud": "jalur", "sub": "test", "iat": now(), "exp": now() + 60, "role": "admin",
@@ -257,11 +253,7 @@ async fn every_role_does_what_it_may_and_no_more() {
 
 #[tokio::test]
 async fn a_token_from_the_command_line_is_good_for_as_long_as_it_says() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let output = stack
         .control_plane_command(&["token", "--role", "admin", "--ttl", "1h"])
         .await;

@@ -42,6 +42,15 @@ impl Stack {
         Self(tests::Stack::start(options).await.unwrap())
     }
 
+    /// A control plane alone.
+    pub(crate) async fn without_daemons() -> Self {
+        Self::start(Options {
+            daemons: 0,
+            ..Options::default()
+        })
+        .await
+    }
+
     /// On services of its own, which can be restarted; `None` where they cannot be had.
     pub(crate) async fn start_alone(test: &str, options: Options) -> Option<Self> {
         let environment: Arc<Environment> = Environment::private(test).await.unwrap()?;

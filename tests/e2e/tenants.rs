@@ -92,11 +92,7 @@ async fn creating_again_with_the_same_id_answers_the_same_tenant() {
 
 #[tokio::test]
 async fn a_list_is_paged_in_order_of_creation() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let mut made = Vec::new();
     for number in 0..5 {
         let body = json!({ "name": format!("tenant {number}") });
@@ -170,11 +166,7 @@ async fn a_paused_tenant_keeps_taking_messages_and_nothing_consumes_it() {
 
 #[tokio::test]
 async fn a_change_keeps_what_it_does_not_name() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let id = stack.tenant("changing").await;
     let path = format!("/api/tenants/{id}");
     let (status, tenant) = stack
@@ -203,11 +195,7 @@ async fn a_change_keeps_what_it_does_not_name() {
 
 #[tokio::test]
 async fn a_partition_is_made_and_dropped_while_another_tenant_is_written() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let busy = stack.tenant("busy").await;
     // A transaction that has written to its partition and stays open.
     let mut writing = stack.pool().begin().await.unwrap();
@@ -229,11 +217,7 @@ async fn a_partition_is_made_and_dropped_while_another_tenant_is_written() {
 
 #[tokio::test]
 async fn a_deletion_that_a_long_transaction_holds_up_is_finished_after_it() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let tenant = stack.tenant("read for long").await;
     let mut reading = stack.pool().begin().await.unwrap();
     sqlx::query("select count(*) from messages")
@@ -268,11 +252,7 @@ async fn a_deletion_that_a_long_transaction_holds_up_is_finished_after_it() {
 
 #[tokio::test]
 async fn what_a_crash_left_half_done_is_finished() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let (creating, deleting) = (Uuid::now_v7(), stack.tenant("to be deleted").await);
     // As a control plane leaves it that dies right after its first step, some time ago.
     sqlx::query(

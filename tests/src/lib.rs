@@ -31,6 +31,7 @@
 
 mod account;
 pub mod bench;
+mod codec;
 mod environment;
 mod eventually;
 pub mod load;
@@ -42,6 +43,7 @@ pub mod usage;
 
 pub use self::{
     account::{Account, Report},
+    codec::Raw,
     environment::Environment,
     eventually::eventually,
     proxy::Proxy,

@@ -27,7 +27,7 @@ pub(super) struct Found {
     pub(super) stale: bool,
 }
 
-/// Adds a credential of a living tenant, and answers when it was made.
+/// Adds a credential of a living tenant.
 pub(super) async fn insert(
     pool: &PgPool,
     tenant: TenantId,

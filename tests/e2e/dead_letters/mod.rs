@@ -14,7 +14,7 @@ use lapin::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::{Options, Stack, eventually};
+use crate::support::{Stack, eventually};
 
 fn path(tenant: TenantId) -> String {
     format!("/api/tenants/{tenant}/dead-letters")
@@ -109,11 +109,7 @@ fn payloads(letters: &[Value]) -> Vec<&str> {
 
 #[tokio::test]
 async fn a_purge_deletes_all_of_them_and_says_how_many() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let (tenant, other) = (stack.tenant("purged").await, stack.tenant("kept").await);
     for tenant in [tenant, tenant, tenant, other] {
         bury(&stack, tenant, b"1", refused(Uuid::now_v7())).await;
@@ -133,11 +129,7 @@ async fn a_purge_deletes_all_of_them_and_says_how_many() {
 
 #[tokio::test]
 async fn dead_letters_are_for_admins_and_the_tenants_own_admins() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let (own, other) = (stack.tenant("own").await, stack.tenant("other").await);
     let all = json!({ "all": true });
     for (role, tenant, wanted) in [
@@ -162,11 +154,7 @@ async fn dead_letters_are_for_admins_and_the_tenants_own_admins() {
 
 #[tokio::test]
 async fn what_is_asked_of_dead_letters_is_checked() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let (tenant, admin) = (stack.tenant("t").await, stack.admin());
     bury(&stack, tenant, b"1", refused(Uuid::now_v7())).await;
     let id = Uuid::now_v7();

@@ -63,11 +63,7 @@ async fn reading_dead_letters_changes_nothing() {
 
 #[tokio::test]
 async fn a_page_of_dead_letters_is_bounded_by_bytes() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let tenant = stack.tenant("large").await;
     for size in [3 << 20, 1_500_000, 1_500_000] {
         bury(&stack, tenant, &vec![b'x'; size], refused(Uuid::now_v7())).await;

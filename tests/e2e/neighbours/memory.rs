@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::BufMut as _;
 use control_plane::identity::Role;
 use futures::future::join_all;
 use lapin::{
@@ -14,15 +13,9 @@ use lapin::{
 };
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::usage;
+use tests::{Raw, usage};
 use tokio::time::{Instant, sleep};
-use tonic::{
-    Code, Request, Status,
-    client::Grpc,
-    codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
-    codegen::http::uri::PathAndQuery,
-    transport::Channel,
-};
+use tonic::{Code, Request, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel};
 
 use uuid::Uuid;
 
@@ -70,44 +63,6 @@ async fn beside_a_neighbour<T>(stack: &Stack, work: impl Future<Output = T>) -> 
         answer
     };
     tokio::join!(work, asking)
-}
-
-/// Messages as the bytes they are: making millions of them would be the test's memory.
-#[derive(Clone, Copy, Debug, Default)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = ();
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, message: Vec<u8>, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.put_slice(&message);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = ();
-    type Error = Status;
-
-    fn decode(&mut self, _: &mut DecodeBuf<'_>) -> Result<Option<()>, Status> {
-        Ok(Some(()))
-    }
 }
 
 fn assert_bounded(stack: &Stack) {

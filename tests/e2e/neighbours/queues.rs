@@ -65,11 +65,7 @@ pub(super) async fn problem(stack: &Stack, tenant: TenantId) -> Value {
 
 #[tokio::test]
 async fn a_queue_that_is_missing_is_no_empty_one_and_is_its_tenants_problem() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let tenant = stack.tenant("bereft").await;
     for (queue, count) in [
         (tenant.queue(), "queue_depth"),

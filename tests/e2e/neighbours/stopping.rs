@@ -123,11 +123,7 @@ async fn a_daemon_says_that_it_stops_while_it_still_does() {
 
 #[tokio::test]
 async fn a_connection_on_which_nothing_comes_is_closed_and_a_slow_body_is_408() {
-    let stack = Stack::start(Options {
-        daemons: 0,
-        ..Options::default()
-    })
-    .await;
+    let stack = Stack::without_daemons().await;
     let mut silent = sent(&stack, b"").await;
     let head = format!(
         "POST /api/tenants HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 100\r\n\r\n{{",
