@@ -131,13 +131,11 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
         DeadLetterQueues::new(letters, publisher, queues.in_hand()),
         database::pool(&one_connection, "jalur control-plane dead letters")?,
     );
-    let revoked = config.auth.check_revocation.then(|| keys.revoked());
     let credentials = Credentials::new(
         pool.clone(),
         tenants.clone(),
         Hashing::new()?,
         keys.clone(),
-        revoked.clone(),
         config.auth.token_ttl,
     );
     let watch = Watch {
@@ -170,6 +168,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     tasks.spawn("keys", renewing);
     let removing = audit::remove_old(pool.clone(), config.audit.max_age, stopping());
     tasks.spawn("removal of old audit events", removing);
+    let revoked = config.auth.check_revocation.then(|| keys.revoked());
     tasks.spawn("revocations", revocations::run(pool.clone(), revoked, stopping()));
     if let Some(tls) = tls.clone() {
         tasks.spawn("certificates", tls.renew(stopping()));

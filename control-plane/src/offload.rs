@@ -32,17 +32,26 @@ impl Offload {
         if bytes < BYTES_MIN {
             return work();
         }
-        // The turn is over when the work is, whether or not somebody still waits for it. It is never closed.
+        // It is never closed.
         let turn = Arc::clone(&self.turns).acquire_owned().await;
-        let done = spawn_blocking(move || {
-            let _turn = turn;
-            work()
-        });
-        match done.await {
-            Ok(done) => done,
-            // A panic in the work is one here; it is cancelled only when the runtime ends, and this with it.
-            Err(error) => panic::resume_unwind(error.into_panic()),
-        }
+        holding(turn, work).await
+    }
+}
+
+/// Does work on a thread of its own, and holds a turn meanwhile: that is over when the work is, whether or not somebody
+/// still waits for it.
+pub(crate) async fn holding<T: Send + 'static>(
+    turn: impl Send + 'static,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> T {
+    let done = spawn_blocking(move || {
+        let _turn = turn;
+        work()
+    });
+    match done.await {
+        Ok(done) => done,
+        // A panic in the work is one here; it is cancelled only when the runtime ends, and this with it.
+        Err(error) => panic::resume_unwind(error.into_panic()),
     }
 }
 

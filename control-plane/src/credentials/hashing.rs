@@ -1,20 +1,19 @@
 //! Secrets' hashes, by argon2id: each takes a processor some hundredths of a second and 19 MiB, on purpose. So they are
 //! made on threads of their own, few at a time.
 
-use std::{panic, sync::Arc, thread};
+use std::{sync::Arc, thread};
 
 use argon2::{
     Argon2,
     password_hash::{self, PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
 };
 use common::config::Secret;
-use tokio::task::spawn_blocking;
 
 use super::{
     model::{self, SECRET_BYTES},
     turns::{Holder, Turns},
 };
-use crate::error::Error as CallError;
+use crate::{error::Error as CallError, offload::holding};
 
 /// How many are checked at a time, and a processor stays free for everything else.
 const AT_ONCE_MAX: usize = 2;
@@ -75,11 +74,7 @@ impl Hashing {
     /// The hash of a new secret, as a PHC string.
     pub(super) async fn hash(&self, holder: Holder, secret: Secret) -> Result<String, Error> {
         let turn = self.making.place(holder).ok_or(Error::Busy)?.turn().await;
-        off_the_threads_of_requests(move || {
-            let _turn = turn;
-            hash(&secret)
-        })
-        .await
+        holding(turn, move || hash(&secret)).await
     }
 
     /// Whether `kept` is the hash of `secret`. Where there is none it is not, and that takes as long.
@@ -91,23 +86,11 @@ impl Hashing {
     ) -> Result<bool, Error> {
         let turn = self.checking.place(holder).ok_or(Error::Busy)?.turn().await;
         let nobodys = Arc::clone(&self.nobodys);
-        off_the_threads_of_requests(move || {
-            let _turn = turn;
+        holding(turn, move || {
             let is_right = check(&secret, kept.as_deref().unwrap_or(&nobodys))?;
             Ok(is_right && kept.is_some())
         })
         .await
-    }
-}
-
-/// The work is done, and its turn over, whether or not somebody still waits for it.
-async fn off_the_threads_of_requests<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
-) -> Result<T, Error> {
-    match spawn_blocking(work).await {
-        Ok(done) => done,
-        // A panic in the work is one here; it is cancelled only when the runtime ends, and this with it.
-        Err(error) => panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     error::Error,
     excerpt::excerpt,
-    identity::{self, Keys, Revoked},
+    identity::{self, Keys},
     tenants::Tenants,
 };
 
@@ -41,20 +41,17 @@ pub(crate) struct Credentials {
     tenants: Tenants,
     hashing: Hashing,
     keys: Keys,
-    /// Absent where revoked credentials' tokens go on.
-    revoked: Option<Revoked>,
     token_ttl: Duration,
     lookups: Arc<Semaphore>,
 }
 
 impl Credentials {
-    /// Those of `tenants`, whose tokens are signed by `keys` and good for `token_ttl`, or until they are `revoked`.
+    /// Those of `tenants`, whose tokens are signed by `keys` and good for `token_ttl`.
     pub(crate) fn new(
         pool: PgPool,
         tenants: Tenants,
         hashing: Hashing,
         keys: Keys,
-        revoked: Option<Revoked>,
         token_ttl: Duration,
     ) -> Self {
         Self {
@@ -62,7 +59,6 @@ impl Credentials {
             tenants,
             hashing,
             keys,
-            revoked,
             token_ttl,
             lookups: Arc::new(Semaphore::new(LOOKED_UP_AT_ONCE)),
         }
@@ -94,7 +90,7 @@ impl Credentials {
         store::list(&self.pool, tenant).await
     }
 
-    /// Revokes a credential. Here its tokens are refused at once, elsewhere within seconds.
+    /// Revokes a credential. Its tokens are refused within seconds, on every control plane.
     pub(crate) async fn revoke(&self, tenant: TenantId, client_id: &str) -> Result<(), Error> {
         let id = Uuid::try_parse(client_id).map_err(|_| {
             let message = format!("may be a credential's UUID, not {:?}", excerpt(client_id));
@@ -103,9 +99,6 @@ impl Credentials {
         self.tenants.get(tenant).await?;
         if !store::revoke(&self.pool, tenant, id).await? {
             return Err(Error::NoCredential(id));
-        }
-        if let Some(revoked) = &self.revoked {
-            revoked.add(id);
         }
         Ok(())
     }

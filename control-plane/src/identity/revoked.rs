@@ -19,12 +19,6 @@ impl Revoked {
         known.contains(&client_id)
     }
 
-    /// This one was revoked just now.
-    pub(crate) fn add(&self, client_id: Uuid) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        known.insert(client_id);
-    }
-
     /// These and no others.
     pub(crate) fn replace(&self, revoked: HashSet<Uuid>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = revoked;
