@@ -113,7 +113,7 @@ impl Error {
 }
 
 /// What a caller is told where PostgreSQL could not do something now, as opposed to our asking it something wrong.
-fn outage(error: &sqlx::Error) -> Option<&'static str> {
+pub(crate) fn outage(error: &sqlx::Error) -> Option<&'static str> {
     const UNREACHABLE: &str = "PostgreSQL cannot be reached; try again";
     const BUSY: &str =
         "PostgreSQL is busy: what was asked waited too long for others, or was given up for them; try again";

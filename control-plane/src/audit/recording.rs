@@ -1,13 +1,16 @@
 //! One call's way into the audit trail.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use common::id::TenantId;
 use tonic::{Code, Status};
 use tracing::{debug, error, info, warn};
 
 use super::{Audit, Call, Event, Outcome, Target, rules, rules::Rule};
-use crate::{failure::Reason, identity::Caller};
+use crate::{error::outage, failure::Reason, identity::Caller};
 
 /// How long writing a row may take: a database that does not answer in that time answers nothing else either.
 const WRITE: Duration = Duration::from_secs(5);
@@ -82,9 +85,14 @@ impl Recording {
                 Ok(())
             }
             Err(cause) => {
-                warn!(method = self.call.method, cause, "cannot write the audit trail");
-                let message = "nothing was changed: it could not be written down in the audit trail, which is in \
-                    PostgreSQL; try again";
+                warn!(method = self.call.method, %cause, "cannot write the audit trail");
+                let why = outage(&cause).unwrap_or("the log of the control plane says why");
+                let message = format!(
+                    "nothing was changed, since that cannot be written down in the audit trail: {why}"
+                );
+                log(&event, &Outcome::new(Code::Unavailable, &message));
+                // Its end could not be written down either.
+                self.rule = Rule::Nothing;
                 Err(Reason::AuditUnavailable.status(message))
             }
         }
@@ -124,7 +132,7 @@ impl Recording {
             // It changed nothing, and its line is in the log.
             warn!(
                 method = self.call.method,
-                cause, "cannot write a refused call into the audit trail"
+                %cause, "cannot write a refused call into the audit trail"
             );
         }
     }
@@ -163,7 +171,7 @@ async fn ended(audit: &Audit, mut event: Event<'_>, target: &Target, row: i64, o
     log(&event, outcome);
     if let Err(cause) = timeout(WRITE, audit.journal.end(row, target, outcome)).await {
         // What was done is done, and that it was begun is written down.
-        error!(row, cause, "cannot write into the audit trail how a call ended");
+        error!(row, %cause, "cannot write into the audit trail how a call ended");
     }
 }
 
@@ -189,9 +197,7 @@ fn log(event: &Event<'_>, outcome: &Outcome) {
 async fn timeout<T>(
     limit: Duration,
     writing: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, String> {
-    match tokio::time::timeout(limit, writing).await {
-        Ok(written) => written.map_err(|error| error.to_string()),
-        Err(_) => Err(format!("no answer within {limit:?}")),
-    }
+) -> Result<T, sqlx::Error> {
+    let late = |_| io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit:?}"));
+    tokio::time::timeout(limit, writing).await.map_err(late)?
 }
