@@ -142,6 +142,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
         connections: fleet_connections.clone(),
         changes: changes.clone(),
         missed,
+        keys: keys.clone(),
         stop: closing.clone(),
     };
 
@@ -164,6 +165,12 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     let reconciling = reconciler::run(tenants.clone(), queues_broker.clone(), stopping());
     tasks.spawn("reconciler", reconciling);
     let gauges = Gauges::new(&meter, pool.clone(), queues, config.metrics.per_tenant);
+    let trusted = keys.trusted().clone();
+    let reading_options = options.clone();
+    tasks.spawn(
+        "outside issuers",
+        trusted.renew(move || reading_options.load(), stopping()),
+    );
     let renewing = keys.clone().renew(move || options.load(), stopping());
     tasks.spawn("keys", renewing);
     let removing = audit::remove_old(pool.clone(), config.audit.max_age, stopping());

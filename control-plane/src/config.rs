@@ -1,5 +1,7 @@
 //! What can be configured.
 
+mod trusted;
+
 use std::time::Duration;
 
 use common::{
@@ -10,6 +12,7 @@ use common::{
 use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::trusted::Trusted;
 use crate::{fleet::Connections, gateway::Origins, memory::COPIES};
 
 /// The control plane's configuration.
@@ -57,6 +60,8 @@ pub struct Auth {
     pub secret: Secret,
     /// Keys with names: the first signs, all check. They may be changed while the program runs.
     pub keys: Vec<Key>,
+    /// Outside issuers whose tokens are believed, too. They may be changed while the program runs.
+    pub trusted: Vec<Trusted>,
     /// The `iss` that tokens must have.
     pub issuer: String,
     /// The `aud` that tokens must have.
@@ -186,6 +191,7 @@ impl Default for Auth {
         Self {
             secret: Secret::default(),
             keys: Vec::new(),
+            trusted: Vec::new(),
             issuer: "jalur".into(),
             audience: "jalur".into(),
             token_ttl: Duration::from_secs(3_600),

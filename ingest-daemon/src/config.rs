@@ -163,6 +163,7 @@ impl shared::Config for Config {
         "auth.secret",
         "auth.secret_file",
         "auth.keys",
+        "auth.trusted",
         "auth.issuer",
         "auth.audience",
         "auth.token_ttl",

@@ -15,6 +15,7 @@ mod errors;
 mod fleet;
 mod grpc;
 mod identity;
+mod issuers;
 mod matrix;
 mod neighbours;
 mod outages;

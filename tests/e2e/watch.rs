@@ -1,5 +1,7 @@
 //! The watch protocol, spoken by hand: what a daemon may count on, and what comes of one that breaks it.
 
+mod tokens;
+
 use std::time::Duration;
 
 use common::id::TenantId;

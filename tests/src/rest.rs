@@ -46,7 +46,7 @@ impl Rest {
     /// A client of the control plane at `base`, such as `http://127.0.0.1:8080`.
     pub fn new(base: &str, token: Option<String>) -> Self {
         Self {
-            client: reqwest::Client::new(),
+            client: local::http::client(),
             base: base.trim_end_matches('/').to_owned(),
             token,
         }

@@ -32,7 +32,7 @@ impl Client {
             &config.key_file,
         );
         let client = Self { files };
-        client.config(&client.read()?)?;
+        client.configured()?;
         Ok(client)
     }
 
@@ -41,13 +41,18 @@ impl Client {
         self.files.read()
     }
 
+    /// What the files say now, for a client of another kind.
+    pub fn configured(&self) -> Result<ClientConfig, Error> {
+        self.config(&self.read()?)
+    }
+
     /// Speaks TLS on `stream`, with `host`, which has to be the one that its certificate names.
     pub async fn connect<S>(&self, host: &str, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let client = self.clone();
-        let config = spawn_blocking(move || client.config(&client.read()?)).await?;
+        let config = spawn_blocking(move || client.configured()).await?;
         let config = config.map_err(io::Error::other)?;
         let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
         let connecting = TlsConnector::from(Arc::new(config)).connect(name, stream);
@@ -84,6 +89,15 @@ impl Client {
         );
         format!("TLS with {host} failed: {error} ({problem})")
     }
+}
+
+/// For a client that speaks in clear alone, and is to have something to speak TLS with all the same: it trusts nobody, and
+/// reads nothing.
+pub fn trusting_nobody() -> Result<ClientConfig, rustls::Error> {
+    let versions = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions()?;
+    Ok(versions
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth())
 }
 
 /// Those of them that can be read: one that cannot is no reason to trust none.

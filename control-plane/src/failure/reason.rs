@@ -63,6 +63,10 @@ reasons! {
     TokenMissing: "TOKEN_MISSING", Unauthenticated, 401;
     /// The token is not accepted.
     TokenInvalid: "TOKEN_INVALID", Unauthenticated, 401;
+    /// The token is over; get a new one.
+    TokenExpired: "TOKEN_EXPIRED", Unauthenticated, 401;
+    /// The token's issuer cannot be asked for its keys.
+    IssuerUnavailable: "ISSUER_UNAVAILABLE", Unavailable, 503;
     /// The credential that is to buy a token is not accepted.
     InvalidClient: "INVALID_CLIENT", Unauthenticated, 401;
     /// The token's own tenant does not exist, or not any more.

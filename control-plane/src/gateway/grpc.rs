@@ -23,7 +23,7 @@ use super::{
 use crate::{
     audit::Recording,
     failure::Reason,
-    identity::{self, rules},
+    identity::{self, Lifetime, rules},
     memory::{Account, Full},
     request_id::{self, RequestId},
 };
@@ -68,8 +68,8 @@ pub(super) async fn serve(shared: &Shared, inner: Router, request: Request<Body>
             None => call.await,
         }
     };
-    let mut response = match called {
-        Ok(response) => response,
+    let (mut response, lifetime) = match called {
+        Ok(answered) => answered,
         Err(status) => {
             timer.stop(status.code());
             recording.ends(status.code(), status.message()).await;
@@ -104,7 +104,14 @@ pub(super) async fn serve(shared: &Shared, inner: Router, request: Request<Body>
                 None => pending().await,
             }
         };
+        let expired = async {
+            match &lifetime {
+                Some(lifetime) => lifetime.over().await,
+                None => pending().await,
+            }
+        };
         tokio::select! {
+            status = expired => status,
             () = closed => Reason::Stopping.status("this control plane is stopping; connect again"),
             () = passed => late(),
         }
@@ -116,6 +123,7 @@ fn late() -> Status {
     Reason::DeadlineExceeded.status("the call's deadline passed; look what came of it, or make it again")
 }
 
+/// Makes the call; answers how long its stream may last, too, if it is one that needs a token.
 async fn call(
     shared: &Shared,
     mut inner: Router,
@@ -123,7 +131,7 @@ async fn call(
     method: Option<&'static api::Method>,
     name: &str,
     recording: &mut Recording,
-) -> Result<Response, Status> {
+) -> Result<(Response, Option<Lifetime>), Status> {
     if name == UNKNOWN {
         return Err(Reason::NotImplemented.status("there is no such method"));
     }
@@ -131,7 +139,8 @@ async fn call(
     let rule = rules::of(parts.uri.path());
     let caller = identity::authorize(&shared.keys, rule, name, &parts.headers, |caller| {
         audit::is_from(recording, caller)
-    })?;
+    })
+    .await?;
     let place = match caller {
         Some(_) => None,
         None => {
@@ -150,7 +159,12 @@ async fn call(
     let bytes_max = shared.bytes_max(caller.as_ref());
     let account = shared.memory.account(caller.as_ref()).map_err(full)?;
     parts.extensions.insert(account.clone());
+    let mut lifetime = None;
     if let Some(caller) = caller {
+        if method.is_some_and(api::Method::is_streaming) {
+            let lifetime = lifetime.insert(Lifetime::of(&caller));
+            parts.extensions.insert(lifetime.clone());
+        }
         parts.extensions.insert(caller);
     }
     // What a stream sends, its decoder bounds, message by message.
@@ -167,7 +181,7 @@ async fn call(
         Ok(response) => response,
         Err(never) => match never {},
     };
-    Ok(response.map(|body| keep(body, (account, place))))
+    Ok((response.map(|body| keep(body, (account, place))), lifetime))
 }
 
 /// Reads a call's one message, and refuses one that would become much larger than it is.

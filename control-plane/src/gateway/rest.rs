@@ -100,6 +100,7 @@ async fn exchange(
         &parts.headers,
         |caller| audit::is_from(recording, caller),
     )
+    .await
     .map_err(failed)?;
     let _place = match caller {
         Some(_) => None,

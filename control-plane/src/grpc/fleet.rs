@@ -16,6 +16,7 @@ use crate::{
         Daemon, Fleet,
         watch::{Watch, is_daemon_id},
     },
+    identity::Lifetime,
 };
 
 /// Responses that may wait in a stream: all that may be unacknowledged, and its last word.
@@ -39,7 +40,9 @@ impl FleetService for FleetApi {
         request: Request<Streaming<v1::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let (responses, stream) = mpsc::channel(RESPONSES_MAX);
-        let serving = self.watch.clone().serve(request.into_inner(), responses);
+        let lifetime = Lifetime::of_request(&request)?;
+        let watch = self.watch.clone();
+        let serving = watch.serve(request.into_inner(), responses, lifetime);
         // What is logged for as long as it lasts is logged of this request.
         tokio::spawn(serving.in_current_span());
         Ok(Response::new(ReceiverStream::new(stream)))

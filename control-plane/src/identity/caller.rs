@@ -1,6 +1,6 @@
 //! The verified caller of a method.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use common::id::TenantId;
 use serde::{Deserialize, Serialize};
@@ -50,10 +50,12 @@ pub struct Caller {
     tenant: Option<TenantId>,
     /// The credential that bought the token.
     credential: Option<Uuid>,
+    expires: SystemTime,
 }
 
 impl Caller {
-    /// A caller whom `subject` names. Fails where a tenant's role lacks the tenant, or another role has one.
+    /// A caller whom `subject` names, and whose token is over. Fails where a tenant's role lacks the tenant, or another
+    /// role has one.
     pub fn new(subject: &str, role: Role, tenant: Option<Uuid>) -> Result<Self, Error> {
         match (role.is_of_a_tenant(), tenant) {
             (true, None) => Err(Error::TenantMissing(role)),
@@ -63,6 +65,7 @@ impl Caller {
                 role,
                 tenant: tenant.map(TenantId),
                 credential: None,
+                expires: SystemTime::UNIX_EPOCH,
             }),
         }
     }
@@ -70,6 +73,11 @@ impl Caller {
     /// The same caller, by a token that a credential bought.
     pub(super) fn by_credential(self, credential: Option<Uuid>) -> Self {
         Self { credential, ..self }
+    }
+
+    /// The same caller, by a token that is accepted until then.
+    pub(super) fn until(self, expires: SystemTime) -> Self {
+        Self { expires, ..self }
     }
 
     /// The caller of a request that came through the gateway. One that did not has no caller, and is refused.
@@ -99,6 +107,11 @@ impl Caller {
     /// The `client_id` of the credential that bought the token; none for tokens from elsewhere.
     pub fn credential(&self) -> Option<Uuid> {
         self.credential
+    }
+
+    /// Until when the token is accepted.
+    pub fn expires(&self) -> SystemTime {
+        self.expires
     }
 
     /// The tenant that a request means by `tenant_id`, its field `field`, if the caller may touch that tenant. For a

@@ -1,16 +1,18 @@
 //! Who is calling, and what they may call.
 //!
-//! A JWT names a [`Role`] and, for a tenant's roles, the tenant. [`Keys`] checks it; [`rules`] says which roles may
-//! call which method; [`authorize`] does both and is called once, by the gateway, in front of gRPC and REST alike.
-//! It needs headers only, so nothing of a body is read for a caller who may not send it. What remains for a handler
-//! is whose data it touches: [`Caller::scope`].
+//! A JWT names a [`Role`] and, for a tenant's roles, the tenant. [`Keys`] checks it, or has the outside issuer check it
+//! that it is from (`trusted`); [`rules`] says which roles may call which method; [`authorize`] does both and is called
+//! once, by the gateway, in front of gRPC and REST alike. It needs headers only, so nothing of a body is read for a
+//! caller who may not send it. What remains for a handler is whose data it touches: [`Caller::scope`].
 //!
 //! Everything is denied by default: a method without a rule cannot be called.
 
 mod caller;
 mod keys;
+mod lifetime;
 mod revoked;
 pub mod rules;
+mod trusted;
 
 use http::{HeaderMap, header::AUTHORIZATION};
 use tonic::Status;
@@ -18,14 +20,27 @@ use tonic::Status;
 pub use self::{
     caller::{Caller, Role},
     keys::{Claims, Error, Keys},
+    lifetime::Lifetime,
     revoked::Revoked,
     rules::Rule,
 };
 use crate::failure::Reason;
 
+/// What whoever sent a token is told of it.
+pub fn refusal(error: &Error) -> Status {
+    let message = format!("the token is not accepted: {error}");
+    let reason = match error {
+        // It may be good: nothing is known of it, and whoever has it is not to throw it away.
+        Error::IssuerAway(_) => Reason::IssuerUnavailable,
+        Error::Expired => Reason::TokenExpired,
+        _ => Reason::TokenInvalid,
+    };
+    reason.status(message)
+}
+
 /// Checks that the call's headers satisfy the rule, and answers who calls: nobody in particular where the method is
 /// public. `method` is named in the message. `known` is told who it is before it is looked at what that caller may do.
-pub fn authorize(
+pub async fn authorize(
     keys: &Keys,
     rule: Option<Rule>,
     method: &str,
@@ -39,9 +54,7 @@ pub fn authorize(
         None => &[],
     };
     let token = bearer(headers)?;
-    let caller = keys
-        .verify(token)
-        .map_err(|error| Reason::TokenInvalid.status(format!("the token is not accepted: {error}")))?;
+    let caller = keys.caller(token).await.map_err(|error| refusal(&error))?;
     known(&caller);
     if roles.contains(&caller.role()) {
         return Ok(Some(caller));
@@ -100,8 +113,8 @@ mod tests {
             .unwrap()
     }
 
-    #[test]
-    fn a_call_without_a_bearer_token_is_unauthenticated() {
+    #[tokio::test]
+    async fn a_call_without_a_bearer_token_is_unauthenticated() {
         let rule = Some(Rule::Roles(&[Role::Admin]));
         for headers in [
             HeaderMap::new(),
@@ -109,25 +122,29 @@ mod tests {
             headers("Bearer"),
             headers("Bearer x"),
         ] {
-            let refused = authorize(&keys(), rule, METHOD, &headers, |_| ()).unwrap_err();
+            let refused = authorize(&keys(), rule, METHOD, &headers, |_| ())
+                .await
+                .unwrap_err();
             assert_eq!(refused.code(), Code::Unauthenticated, "{refused}");
         }
     }
 
-    #[test]
-    fn the_scheme_may_be_written_in_any_case() {
+    #[tokio::test]
+    async fn the_scheme_may_be_written_in_any_case() {
         let rule = Some(Rule::Roles(&[Role::Admin]));
         for scheme in ["Bearer", "bearer", "BEARER"] {
             let headers = headers(&format!("{scheme} {}", token(Role::Admin)));
-            assert!(authorize(&keys(), rule, METHOD, &headers, |_| ()).is_ok());
+            assert!(authorize(&keys(), rule, METHOD, &headers, |_| ()).await.is_ok());
         }
     }
 
-    #[test]
-    fn another_role_is_denied_and_told_which_are_allowed() {
+    #[tokio::test]
+    async fn another_role_is_denied_and_told_which_are_allowed() {
         let headers = headers(&format!("Bearer {}", token(Role::Tenant)));
         let rule = Some(Rule::Roles(&[Role::Admin, Role::TenantAdmin]));
-        let refused = authorize(&keys(), rule, METHOD, &headers, |_| ()).unwrap_err();
+        let refused = authorize(&keys(), rule, METHOD, &headers, |_| ())
+            .await
+            .unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
         assert_eq!(
             refused.message(),
@@ -135,17 +152,21 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_method_without_a_rule_is_denied_even_to_an_admin() {
+    #[tokio::test]
+    async fn a_method_without_a_rule_is_denied_even_to_an_admin() {
         let headers = headers(&format!("Bearer {}", token(Role::Admin)));
-        let refused = authorize(&keys(), None, METHOD, &headers, |_| ()).unwrap_err();
+        let refused = authorize(&keys(), None, METHOD, &headers, |_| ())
+            .await
+            .unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
     }
 
-    #[test]
-    fn a_public_method_needs_no_token() {
+    #[tokio::test]
+    async fn a_public_method_needs_no_token() {
         assert_eq!(
-            authorize(&keys(), Some(Rule::Public), METHOD, &HeaderMap::new(), |_| ()).unwrap(),
+            authorize(&keys(), Some(Rule::Public), METHOD, &HeaderMap::new(), |_| ())
+                .await
+                .unwrap(),
             None
         );
     }

@@ -6,12 +6,13 @@
 //!   this very binary run again.
 //! - [`processes`] are the children of a stack, in groups of their own, stopped in order even behind a killed stack.
 //! - [`data`] is the folder where a stack's state lives, [`lock`] keeps it to one stack at a time, [`ports`] finds
-//!   free ones.
+//!   free ones, [`http`] asks what listens there.
 
 mod banner;
 pub mod cli;
 pub mod data;
 mod env_file;
+pub mod http;
 pub mod lock;
 pub mod ports;
 pub mod processes;

@@ -212,7 +212,7 @@ pub async fn ready(process: &Process, admin: SocketAddr) -> anyhow::Result<()> {
     // Answers within itself; a second is a busy machine's.
     const ATTEMPT: Duration = Duration::from_secs(5);
     const PAUSE: Duration = Duration::from_millis(50);
-    let client = reqwest::Client::new();
+    let client = crate::http::client();
     let url = format!("http://{}/readyz", reached_at(admin));
     let until = Instant::now() + READY;
     loop {

@@ -6,6 +6,7 @@ mod ledger;
 mod session;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::{
     sync::{
@@ -16,21 +17,16 @@ use std::{
 };
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use common::{
-    config::{Error, Secret},
-    tls,
-};
-use tokio::task::spawn_blocking;
+use common::{config::Error, tls};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Status,
-    metadata::AsciiMetadataValue,
     transport::{Certificate, ClientTlsConfig, Endpoint, Identity as TlsIdentity},
 };
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 use uuid::Uuid;
 
-use self::{ledger::Ledger, session::Session};
+use self::{ledger::Ledger, session::Session, token::Token};
 use crate::{config, lane::Board, tenant_manager::TenantManager};
 
 /// How long connecting to an endpoint may take.
@@ -53,16 +49,12 @@ pub(crate) struct Identity {
     pub(crate) capacity: u32,
 }
 
-/// Reads the token that is configured at the moment.
-pub(crate) type Token = Arc<dyn Fn() -> Result<Secret, Error> + Send + Sync>;
-
 /// The client.
 pub(crate) struct Client {
     identity: Identity,
     endpoints: Vec<Endpoint>,
     tls: tls::Client,
     token: Token,
-    authorization: AsciiMetadataValue,
     manager: Arc<TenantManager>,
     board: Arc<Board>,
     synced: Arc<AtomicBool>,
@@ -73,7 +65,7 @@ impl Client {
     pub(crate) fn new(
         identity: Identity,
         config: &config::ControlPlane,
-        token: Token,
+        read_token: token::Read,
         manager: Arc<TenantManager>,
         board: Arc<Board>,
     ) -> Result<Self, Error> {
@@ -86,8 +78,7 @@ impl Client {
             identity,
             endpoints,
             tls: tls::Client::new("control_plane.tls", &config.tls)?,
-            token,
-            authorization: bearer(&config.token)?,
+            token: Token::new(read_token, config.token.clone())?,
             manager,
             board,
             synced: Arc::default(),
@@ -107,7 +98,7 @@ impl Client {
         let mut said = None;
         for turn in 0.. {
             if turn > 0 {
-                self.renew_token().await;
+                self.token.refresh().await;
             }
             let started = tokio::time::Instant::now();
             let status = match self.endpoint(turn) {
@@ -128,7 +119,10 @@ impl Client {
                     Code::Unauthenticated | Code::PermissionDenied => {
                         warn!(
                             ?code,
-                            why, "the control plane refuses this daemon: check control_plane.token"
+                            why,
+                            "the control plane refuses this daemon: give it another token (`control-plane token --role \
+                             daemon` makes one). One in the file that control_plane.token_file names is taken at once, \
+                             one in the environment or in a flag with a restart"
                         );
                     }
                     _ => warn!(
@@ -145,18 +139,6 @@ impl Client {
                 () = leave.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
-        }
-    }
-
-    /// Takes the token that is configured now: it may have been replaced since the last stream. Where there is none that
-    /// is any good the one from before may still do.
-    async fn renew_token(&mut self) {
-        let token = Arc::clone(&self.token);
-        let read = spawn_blocking(move || bearer(&token()?)).await;
-        match read {
-            Ok(Ok(authorization)) => self.authorization = authorization,
-            Ok(Err(error)) => debug!(%error, "the token cannot be read again"),
-            Err(_) => {}
         }
     }
 
@@ -198,14 +180,6 @@ fn endpoint(url: &str) -> Result<Endpoint, Error> {
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true))
-}
-
-fn bearer(token: &Secret) -> Result<AsciiMetadataValue, Error> {
-    let mut value: AsciiMetadataValue = format!("Bearer {}", token.expose())
-        .parse()
-        .map_err(|_| Error::key("control_plane.token", "has characters that no header may have"))?;
-    value.set_sensitive(true);
-    Ok(value)
 }
 
 /// 100 ms, doubling to 1 s, up to twice that with the jitter, for ever. A daemon whose stream broke has about a second to

@@ -1,6 +1,6 @@
 //! One `Watch` stream, from hello to its end.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{pin::pin, sync::atomic::Ordering, time::Duration};
 
 use common::id::TenantId;
 use proto::v1::{self, fleet_service_client::FleetServiceClient, watch_request::Message};
@@ -11,6 +11,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status, Streaming, transport::Endpoint};
+use tracing::info;
 
 use super::{Client, ledger::Change};
 use crate::lane::{Board, Kind, Observed, Problem, Standing};
@@ -66,6 +67,7 @@ impl<'a> Session<'a> {
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut report_at, mut urgent_at): (Option<Instant>, Option<Instant>) = (None, None);
         let mut rested = Instant::now();
+        let mut another_token = pin!(self.client.token.another());
         loop {
             let board = &self.client.board;
             tokio::select! {
@@ -87,6 +89,13 @@ impl<'a> Session<'a> {
                 }
                 // A report, even an empty one.
                 _ = heartbeat.tick() => send(&requests, Message::Observed(v1::Observed::default())).await?,
+                bearer = &mut another_token => {
+                    let token = bearer.expose().to_owned();
+                    send(&requests, Message::Renewal(v1::Renewal { token })).await?;
+                    info!("another token is configured; the control plane has it now");
+                    self.client.token.replace(bearer);
+                    another_token.set(self.client.token.another());
+                }
                 () = self.leave.cancelled() => break,
             }
         }
@@ -123,7 +132,7 @@ impl<'a> Session<'a> {
         let mut request = Request::new(ReceiverStream::new(receiver));
         request
             .metadata_mut()
-            .insert("authorization", self.client.authorization.clone());
+            .insert("authorization", self.client.token.current().authorization());
         let responses = FleetServiceClient::new(channel)
             .watch(request)
             .await?

@@ -8,7 +8,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Asks for a token with a form, and perhaps by HTTP Basic.
 async fn ask(stack: &Stack, basic: Option<&Credential>, form: String) -> Answer {
-    let mut request = reqwest::Client::new()
+    let mut request = local::http::client()
         .post(format!("{}/api/auth/token", stack.url()))
         .timeout(Duration::from_secs(30))
         .header(CONTENT_TYPE, FORM)

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use reqwest::Client;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -21,7 +20,7 @@ const PROMPT: Duration = Duration::from_secs(10);
 const NOT_SERVING: i32 = 2;
 
 async fn status_of(url: &str) -> u16 {
-    match Client::new().get(url).timeout(PROMPT).send().await {
+    match local::http::client().get(url).timeout(PROMPT).send().await {
         Ok(answer) => answer.status().as_u16(),
         Err(_) => 0,
     }

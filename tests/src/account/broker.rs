@@ -35,7 +35,7 @@ impl Broker<'_> {
             let vhost = vhost.path().trim_start_matches('/');
             let url = management.join(&format!("api/queues/{vhost}/{}", tenant.queue()))?;
             redelivered += loop {
-                let answer = reqwest::Client::new()
+                let answer = local::http::client()
                     .get(url.clone())
                     .timeout(STEP)
                     .send()

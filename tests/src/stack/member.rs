@@ -80,7 +80,7 @@ impl Member {
     /// What it measures, as Prometheus text.
     pub async fn metrics(&self) -> anyhow::Result<String> {
         let url = format!("{}/metrics", self.admin_url());
-        let answer = reqwest::Client::new().get(url).timeout(METRICS).send().await?;
+        let answer = local::http::client().get(url).timeout(METRICS).send().await?;
         Ok(answer.error_for_status()?.text().await?)
     }
 

@@ -137,7 +137,7 @@ async fn execute(url: &str, sql: String) -> anyhow::Result<()> {
 /// The login in the management's URL becomes the header.
 async fn manage(management: &str, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<()> {
     let url = format!("{}/api/{path}", management.trim_end_matches('/'));
-    let mut request = reqwest::Client::new().request(method, url).timeout(TIMEOUT);
+    let mut request = local::http::client().request(method, url).timeout(TIMEOUT);
     if let Some(body) = body {
         request = request.json(body);
     }

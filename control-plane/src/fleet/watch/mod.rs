@@ -30,6 +30,7 @@ use crate::{
     error::Error as CallError,
     excerpt::excerpt,
     failure::Reason,
+    identity::{Keys, Lifetime},
     problems::{Kind, Problem},
     tenants::Missed,
 };
@@ -71,6 +72,8 @@ pub(crate) struct Watch {
     pub(crate) connections: Connections,
     pub(crate) changes: Changes,
     pub(crate) missed: Missed,
+    /// What tokens are checked with that come on a stream.
+    pub(crate) keys: Keys,
     pub(crate) stop: CancellationToken,
 }
 
@@ -93,13 +96,18 @@ enum End {
 }
 
 impl Watch {
-    /// Serves a stream to its end, and says its last word if that is an error.
-    pub(crate) async fn serve(self, mut requests: Streaming<v1::WatchRequest>, responses: Responses) {
+    /// Serves a stream to its end, which is that of its token at the latest, and says its last word if that is an error.
+    pub(crate) async fn serve(
+        self,
+        mut requests: Streaming<v1::WatchRequest>,
+        responses: Responses,
+        lifetime: Lifetime,
+    ) {
         let opened = tokio::time::timeout(HELLO_LIMIT, requests.message()).await;
         let result = match opened {
             Ok(Ok(Some(v1::WatchRequest {
                 message: Some(v1::watch_request::Message::Hello(hello)),
-            }))) => self.session(hello, requests, responses.clone()).await,
+            }))) => self.session(hello, requests, responses.clone(), lifetime).await,
             Ok(Ok(_)) => Err(invalid(
                 "message",
                 "the first request of a stream is to be a hello",
@@ -118,6 +126,7 @@ impl Watch {
         hello: v1::Hello,
         requests: Streaming<v1::WatchRequest>,
         responses: Responses,
+        lifetime: Lifetime,
     ) -> Result<(), Status> {
         let (member, capacity, running) = check(&hello)?;
         let join = async |connection: &mut _| members::join(connection, &member, capacity).await;
@@ -127,7 +136,8 @@ impl Watch {
         let told = self.told(&hello.epoch, running).await?;
         let known = told.unnamed.as_ref().map_or(0, BTreeMap::len);
         info!(daemon = member.id, running = known, "a daemon joined");
-        let end = Session::new(self, &member, responses).run(requests, told).await;
+        let session = Session::new(self, &member, responses, lifetime);
+        let end = session.run(requests, told).await;
         let ending = match &end {
             End::Left => {
                 let leave = async |connection: &mut _| members::leave(connection, &member).await;

@@ -11,13 +11,13 @@ use std::{
 };
 
 use common::id::TenantId;
-use proto::v1;
+use proto::v1::{self, watch_request::Message};
 use tokio::{
     sync::Notify,
     time::{Instant, MissedTickBehavior, interval, sleep},
 };
 use tonic::{Status, Streaming};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::{
@@ -35,6 +35,7 @@ use crate::{
         lanes::{self, Lane, Report},
         members::{self, Member},
     },
+    identity::{Lifetime, Role, refusal},
     problems::Kind,
 };
 
@@ -42,6 +43,7 @@ pub(super) struct Session<'a> {
     watch: &'a Watch,
     member: &'a Member,
     responses: Responses,
+    lifetime: Lifetime,
     /// Whether the daemon was heard of since its lease was last renewed.
     heard: AtomicBool,
     /// What is not acknowledged yet, and since when.
@@ -74,11 +76,17 @@ impl Told {
 }
 
 impl<'a> Session<'a> {
-    pub(super) fn new(watch: &'a Watch, member: &'a Member, responses: Responses) -> Self {
+    pub(super) fn new(
+        watch: &'a Watch,
+        member: &'a Member,
+        responses: Responses,
+        lifetime: Lifetime,
+    ) -> Self {
         Self {
             watch,
             member,
             responses,
+            lifetime,
             heard: AtomicBool::new(false),
             outstanding: Mutex::default(),
             acknowledged: Notify::new(),
@@ -93,6 +101,8 @@ impl<'a> Session<'a> {
             () = self.watch.stop.cancelled() => {
                 End::Ours(Reason::Stopping.status("this control plane is stopping; connect again"))
             }
+            // The gateway ends the answer; whoever does not care for that is not to keep its lease.
+            status = self.lifetime.over() => End::Ours(status),
             end = self.hear(requests) => end,
             end = self.keep() => end,
             end = self.tell(told) => end,
@@ -129,26 +139,55 @@ impl<'a> Session<'a> {
                 request = requests.message() => {
                     heard = Instant::now();
                     self.heard.store(true, Ordering::Relaxed);
-                    match request.map(|request| request.map(|request| self.take(request))) {
-                        Ok(Some(Ok(false))) => {}
-                        Ok(Some(Ok(true))) => return End::Left,
-                        Ok(Some(Err(status))) | Err(status) => return End::Broke(status),
+                    let message = match request {
+                        Ok(Some(request)) => request.message,
                         Ok(None) => return End::Closed,
+                        Err(status) => return End::Broke(status),
+                    };
+                    if let Some(Message::Renewal(renewal)) = message {
+                        if let Err(status) = self.renew(&renewal.token).await {
+                            return End::Ours(status);
+                        }
+                        continue;
+                    }
+                    match self.take(message) {
+                        Ok(false) => {}
+                        Ok(true) => return End::Left,
+                        Err(status) => return End::Broke(status),
                     }
                 }
             }
         }
     }
 
-    /// Takes a request; answers whether the daemon leaves.
-    fn take(&self, request: v1::WatchRequest) -> Result<bool, Status> {
-        use v1::watch_request::Message;
-        match request.message {
+    /// From now on it is this token that the stream lasts as long as, if it is a good one.
+    async fn renew(&self, token: &str) -> Result<(), Status> {
+        let caller = self.watch.keys.caller(token).await.map_err(|error| {
+            let refused = refusal(&error);
+            Reason::of(&refused).status(format!("renewal.token: {}", refused.message()))
+        })?;
+        if caller.role() != Role::Daemon {
+            let role = caller.role().word();
+            return Err(Reason::RoleDenied.status(format!(
+                "renewal.token: role {role} may not watch; send one of the role daemon"
+            )));
+        }
+        self.lifetime.renew(&caller);
+        info!(daemon = self.member.id, "a daemon's token was renewed");
+        Ok(())
+    }
+
+    /// Takes a request that is no renewal; answers whether the daemon leaves.
+    fn take(&self, message: Option<Message>) -> Result<bool, Status> {
+        match message {
             Some(Message::Hello(_)) => Err(super::invalid("message", "only the first request is a hello")),
             Some(Message::Ack(ack)) => self.acknowledge(&ack).map(|()| false),
             Some(Message::Observed(observed)) => self.observe(observed).map(|()| false),
             Some(Message::Leave(_)) => Ok(true),
-            None => Err(super::invalid("message", "is to be an ack, observed or leave")),
+            Some(Message::Renewal(_)) | None => Err(super::invalid(
+                "message",
+                "is to be an ack, observed, renewal or leave",
+            )),
         }
     }
 

@@ -6,6 +6,7 @@ mod browsers;
 mod echo;
 mod journal;
 mod requests;
+mod streams;
 mod told;
 
 use std::{sync::Arc, time::Duration};
@@ -16,7 +17,8 @@ use common::telemetry::Metrics;
 use http::{HeaderMap, Method as Verb, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use proto::v1::{
-    self, message_service_client, message_service_server, tenant_service_client, tenant_service_server,
+    self, fleet_service_server, message_service_client, message_service_server, tenant_service_client,
+    tenant_service_server,
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -89,6 +91,7 @@ impl Gateway {
         let closing = CancellationToken::new();
         let inner = Routes::new(tenant_service_server::TenantServiceServer::new(Echo))
             .add_service(message_service_server::MessageServiceServer::new(Echo))
+            .add_service(fleet_service_server::FleetServiceServer::new(Echo))
             .add_service(health);
         let journal = Arc::new(Book::default());
         let options = Options {

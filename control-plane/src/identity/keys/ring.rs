@@ -6,13 +6,12 @@ use std::{
 };
 
 use common::config;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, Validation, dangerous, errors::ErrorKind};
-use serde_json::Value;
+use jsonwebtoken::{Algorithm, EncodingKey, Header, Validation, errors::ErrorKind};
 use uuid::Uuid;
 
 use super::{
-    Claims, Error,
-    claims::{Verified, wanted},
+    Claims, Error, LEEWAY_SECONDS,
+    claims::{Verified, explain},
     key::{Key, SECRET_BYTES_MIN},
 };
 use crate::{
@@ -20,9 +19,6 @@ use crate::{
     excerpt::excerpt,
     identity::{Caller, Role},
 };
-
-/// How far two machines' clocks may be apart, in seconds.
-const LEEWAY_SECONDS: u64 = 5;
 
 /// The keys, and what their tokens have to say.
 #[derive(Clone)]
@@ -172,25 +168,13 @@ impl Ring {
 
     fn explain(&self, error: &jsonwebtoken::errors::Error, token: &str, key: &Key) -> Error {
         match error.kind() {
-            ErrorKind::ExpiredSignature => Error::Expired,
-            ErrorKind::ImmatureSignature => Error::NotYet,
-            ErrorKind::InvalidSignature => Error::Signature,
             ErrorKind::InvalidAlgorithm
             | ErrorKind::InvalidAlgorithmName
             | ErrorKind::UnsupportedAlgorithm
             | ErrorKind::MissingAlgorithm => Error::Algorithm(word(key.algorithm)),
             ErrorKind::InvalidIssuer => Error::Issuer(self.issuer.clone()),
             ErrorKind::InvalidAudience => Error::Audience(self.audience.clone()),
-            // One of another type counts as missing, too. The signature was good.
-            ErrorKind::MissingRequiredClaim(claim) => match dangerous::insecure_decode::<Value>(token) {
-                Ok(token) if !token.claims[claim.as_str()].is_null() => {
-                    Error::Claims(format!("{claim} is of another type; {} is wanted", wanted(claim)))
-                }
-                _ => Error::Claims(format!("{claim} is missing")),
-            },
-            ErrorKind::InvalidClaimFormat(claim) => Error::Claims(format!("{claim} cannot be read")),
-            ErrorKind::Json(error) if error.is_data() => Error::Claims(error.to_string()),
-            _ => Error::Malformed,
+            _ => explain(error, token),
         }
     }
 }

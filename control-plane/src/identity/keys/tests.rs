@@ -1,3 +1,5 @@
+use std::time::SystemTime;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
@@ -43,9 +45,16 @@ fn what_is_minted_is_accepted() {
         (Role::TenantAdmin, Some(TENANT)),
     ] {
         let token = keys.mint(role, tenant, "somebody", HOUR).unwrap();
-        assert_eq!(
-            keys.verify(&token).unwrap(),
-            Caller::new("somebody", role, tenant).unwrap()
+        let caller = keys.verify(&token).unwrap();
+        let said = (
+            caller.role(),
+            caller.tenant().map(|tenant| tenant.0),
+            caller.subject(),
+        );
+        assert_eq!(said, (role, tenant, "somebody"));
+        let left = caller.expires().duration_since(SystemTime::now()).unwrap();
+        assert!(
+            left > HOUR - Duration::from_secs(60) && left <= HOUR + Duration::from_secs(LEEWAY_SECONDS + 1)
         );
     }
 }

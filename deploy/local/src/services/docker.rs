@@ -102,7 +102,7 @@ pub(super) async fn start(data: Data, register: Register, say: Say) -> anyhow::R
     let database_url = format!("postgres://{USER}:{password}@{postgres_host}:{postgres_port}/jalur");
     let amqp_url = format!("amqp://{USER}:{password}@{rabbitmq_host}:{amqp_port}/%2f");
     let management_url = format!("http://{USER}:{password}@{rabbitmq_host}:{management_port}");
-    let client = reqwest::Client::new();
+    let client = crate::http::client();
     tokio::try_join!(
         wait::until("PostgreSQL", None, || wait::postgres(&database_url)),
         wait::until("RabbitMQ", None, || wait::rabbitmq(&amqp_url)),

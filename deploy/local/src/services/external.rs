@@ -31,7 +31,7 @@ async fn management(amqp_url: &str) -> Option<String> {
         return Some(url);
     }
     let url = beside(amqp_url)?;
-    wait::management(&reqwest::Client::new(), &url)
+    wait::management(&crate::http::client(), &url)
         .await
         .is_ok()
         .then_some(url)

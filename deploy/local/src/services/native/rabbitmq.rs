@@ -124,7 +124,7 @@ impl Rabbitmq {
         let process = self.register.spawn(self.spec())?;
         self.process.set(process.clone());
         let (url, management_url) = (self.url(), self.management_url());
-        let client = reqwest::Client::new();
+        let client = crate::http::client();
         wait::until("RabbitMQ", Some(&process), || wait::rabbitmq(&url)).await?;
         wait::until("RabbitMQ's management", Some(&process), || {
             wait::management(&client, &management_url)

@@ -1,0 +1,90 @@
+//! An issuer's keys over HTTP.
+
+use std::time::Duration;
+
+use common::{config::ClientTls, tls};
+use reqwest::{Client, StatusCode, Url, header::ACCEPT, redirect};
+use tokio::task::spawn_blocking;
+
+use super::jwks::Jwks;
+
+/// How long connecting may take, and all of it.
+const CONNECT: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// The largest answer. A set of ten keys with their certificates has 30 kB.
+const BODY_BYTES_MAX: usize = 512 << 10;
+
+/// A client. Made anew for each fetch, which are few: it reads the system's authorities.
+fn client() -> Result<Client, String> {
+    let system = tls::Client::new("auth.trusted", &ClientTls::default()).and_then(|tls| tls.configured());
+    Client::builder()
+        .tls_backend_preconfigured(system.map_err(|error| error.to_string())?)
+        .connect_timeout(CONNECT)
+        .timeout(TIMEOUT)
+        // Whom to believe is configured, and nobody else's to say.
+        .redirect(redirect::Policy::none())
+        .user_agent(concat!("jalur/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .map_err(|error| chain(&error))
+}
+
+/// The keys that are there now.
+pub(super) async fn fetch(url: Url) -> Result<Jwks, String> {
+    let client = spawn_blocking(client).await;
+    let client = client.map_err(|error| error.to_string())??;
+    let asked = client.get(url).header(ACCEPT, "application/json").send().await;
+    let mut answer = asked.map_err(|error| chain(&error))?;
+    if answer.status() != StatusCode::OK {
+        return Err(format!("the answer is {}", answer.status()));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| chain(&error))? {
+        if body.len() + chunk.len() > BODY_BYTES_MAX {
+            return Err(format!("the answer is larger than {BODY_BYTES_MAX} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Jwks::parse(&body).map_err(|problem| format!("the answer {problem}"))
+}
+
+/// An error with its causes: the client's own text says only that it failed.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, response::Redirect, routing::get};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_a_set_of_keys_of_a_reasonable_size_is_taken_and_only_from_there() {
+        let router = Router::new()
+            .route("/keys", get(async || r#"{"keys":[]}"#))
+            .route("/page", get(async || "<html>"))
+            .route("/large", get(async || " ".repeat(BODY_BYTES_MAX + 1)))
+            .route("/moved", get(async || Redirect::temporary("/keys")));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let at = async |path: &str| fetch(format!("http://{address}{path}").parse().unwrap()).await;
+        assert_eq!(at("/keys").await, Ok(Jwks::default()));
+        for (path, says) in [
+            ("/page", "no JWK set"),
+            ("/large", "larger than"),
+            ("/moved", "307"),
+            ("/nothing", "404"),
+        ] {
+            let error = at(path).await.unwrap_err();
+            assert!(error.contains(says), "{path}: {error}");
+        }
+    }
+}
