@@ -42,7 +42,7 @@ use tracing::{info, warn};
 
 use crate::{
     audit::{self, Audit},
-    broker::{DeadLetterQueues, Publisher, Queues},
+    broker::{DeadLetterQueues, Publisher, Queues, management::Management},
     config::Config,
     credentials::{Credentials, Hashing, revocations},
     dead_letters::DeadLetters,
@@ -50,8 +50,9 @@ use crate::{
     gateway::{self, Front, Origins, PUBLIC_MESSAGE_BYTES},
     grpc::{AuditApi, AuthApi, CredentialApi, DeadLetterApi, FleetApi, MessageApi, TenantApi},
     identity::Keys,
+    limits::{Backlogs, Limiting, PublishRates},
     memory::Memory,
-    messages::{Publishing, Reading},
+    messages::{MESSAGES_MAX, Publishing, Reading},
     migrations,
     offload::Offload,
     tasks::Tasks,
@@ -99,10 +100,12 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     let queues = Queues::new(queues, config.rabbitmq.queue_type);
     let fleet = Fleet::new(pool.clone(), changes.clone());
     let missed = Missed::default();
+    let backlogs = Backlogs::new(Management::new(&config.rabbitmq)?);
     let tenants = Tenants {
         pool: pool.clone(),
         schema: partition::pool(&config.database, "jalur control-plane schema")?,
         queues: queues.clone(),
+        backlogs: backlogs.clone(),
         fleet: fleet.clone(),
         missed: missed.clone(),
         propagation: instruments.propagation.clone(),
@@ -112,6 +115,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     let publish = Publishing {
         tenants: tenants.clone(),
         publisher: publisher.clone(),
+        rates: PublishRates::new(MESSAGES_MAX),
         message_bytes_max: config.limits.message_bytes,
         offload: offload.clone(),
         messages: instruments.messages.clone(),
@@ -164,6 +168,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     tasks.spawn("expiry of leases", expiry.run(stopping()));
     let reconciling = reconciler::run(tenants.clone(), queues_broker.clone(), stopping());
     tasks.spawn("reconciler", reconciling);
+    tasks.spawn("backlogs", backlogs.clone().run(pool.clone(), stopping()));
     let gauges = Gauges::new(&meter, pool.clone(), queues, config.metrics.per_tenant);
     let trusted = keys.trusted().clone();
     let reading_options = options.clone();
@@ -197,6 +202,10 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     let grpc = Routes::new(
         TenantServiceServer::new(TenantApi {
             tenants,
+            limiting: Limiting {
+                pool: pool.clone(),
+                backlogs,
+            },
             workers: config.workers,
         })
         .max_decoding_message_size(message_bytes)

@@ -13,7 +13,7 @@ use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::trusted::Trusted;
-use crate::{fleet::Connections, gateway::Origins, memory::COPIES};
+use crate::{broker::management, fleet::Connections, gateway::Origins, memory::COPIES};
 
 /// The control plane's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -227,6 +227,7 @@ impl common::config::Config for Config {
         "database.url",
         "database.schema_url",
         "rabbitmq.url",
+        "rabbitmq.management_url",
     ];
     const FOREIGN: &[&str] = &[
         "id",
@@ -297,6 +298,7 @@ impl Config {
     pub(crate) fn check_serve(&self) -> Result<(), Error> {
         self.check_database()?;
         broker::check(&self.rabbitmq, self.insecure)?;
+        management::check(&self.rabbitmq, self.insecure)?;
         let host = self.listen.rsplit_once(':').map_or("", |(host, _)| host);
         if tls::Server::new("tls", &self.tls)?.is_none() && !self.insecure {
             check_clear("listen", host, "set tls.cert_file and tls.key_file")?;

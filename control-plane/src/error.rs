@@ -1,5 +1,7 @@
 //! What can go wrong for a caller, and the reason that each is on the wire.
 
+use std::time::Duration;
+
 use common::{broker, id::TenantId};
 use tonic::{Code, Status};
 use tracing::debug;
@@ -46,6 +48,9 @@ pub(crate) enum Error {
     /// Requests hold as much memory as they may.
     #[error(transparent)]
     Memory(#[from] Full),
+    /// It comes faster than it may.
+    #[error("{message}; send again in {} s", seconds(*retry_after))]
+    TooFast { message: String, retry_after: Duration },
     /// It cannot be done until somebody has mended something: trying again changes nothing.
     #[error("{0}")]
     Precondition(String),
@@ -87,6 +92,7 @@ impl Error {
             Self::Exists(_) => Reason::AlreadyExists,
             Self::NoQueue(_) => Reason::QueueMissing,
             Self::Full(_) => Reason::TenantFull,
+            Self::TooFast { .. } => Reason::RateLimited,
             Self::Memory(full) => full.reason(),
             Self::Precondition(_) => Reason::FailedPrecondition,
             Self::Unavailable(_) => Reason::Unavailable,
@@ -107,9 +113,15 @@ impl Error {
             Self::NoDaemon(daemon) => failure.about("daemon_id", daemon),
             Self::NoCredential(credential) => failure.about("client_id", credential),
             Self::NoQueue(queue) => failure.about("queue", queue),
+            Self::TooFast { retry_after, .. } => failure.again_after(*retry_after),
             _ => failure,
         }
     }
+}
+
+/// Whole ones, after which the time is over.
+fn seconds(time: Duration) -> u64 {
+    time.as_secs() + u64::from(time.subsec_nanos() > 0)
 }
 
 /// What a caller is told where PostgreSQL could not do something now, as opposed to our asking it something wrong.

@@ -153,6 +153,7 @@ impl shared::Config for Config {
         "database.url",
         "database.schema_url",
         "rabbitmq.url",
+        "rabbitmq.management_url",
     ];
     const FOREIGN: &[&str] = &[
         "listen",

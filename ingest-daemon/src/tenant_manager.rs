@@ -41,8 +41,15 @@ impl TenantManager {
         }
     }
 
-    /// Starts a tenant's lane, or gives it another number of workers. Nothing once the daemon stops.
-    pub(crate) async fn run(&self, tenant: TenantId, workers: u32, revision: i64) {
+    /// Starts a tenant's lane, or has it run otherwise: with another number of workers, or at another rate. Nothing once
+    /// the daemon stops.
+    pub(crate) async fn run(
+        &self,
+        tenant: TenantId,
+        workers: u32,
+        revision: i64,
+        store_per_second: Option<f64>,
+    ) {
         let handle = {
             let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(shard) = shard_of(tenant, &inner.shards) else {
@@ -56,6 +63,7 @@ impl TenantManager {
             tenant,
             workers: handle.workers,
             revision,
+            store_per_second,
         };
         handle.shard.tell(command).await;
     }

@@ -16,6 +16,7 @@ mod fleet;
 mod grpc;
 mod identity;
 mod issuers;
+mod limits;
 mod matrix;
 mod neighbours;
 mod outages;

@@ -81,6 +81,13 @@ impl Stack {
         self.0.amqp_url()
     }
 
+    /// The URL of what the broker's management API says of the test's vhost, with the login.
+    pub(crate) fn management(&self, what: &str) -> String {
+        let base = self.0.environment().services().management_url().unwrap();
+        let vhost = self.amqp_url().rsplit('/').next().unwrap();
+        format!("{base}/api/{what}/{vhost}")
+    }
+
     pub(crate) fn pool(&self) -> &PgPool {
         self.0.database()
     }

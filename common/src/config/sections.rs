@@ -47,6 +47,9 @@ impl Default for Database {
 pub struct Rabbitmq {
     /// `amqp://user:pass@host:5672/vhost`, or `amqps://`
     pub url: Secret,
+    /// `http://user:pass@host:15672` of the management API, or `https://`; with the login of `url` where it has none of its
+    /// own. Empty: what takes it is not possible.
+    pub management_url: Secret,
     /// How `amqps://` is spoken.
     pub tls: ClientTls,
     /// What new queues are.
@@ -57,6 +60,7 @@ impl Default for Rabbitmq {
     fn default() -> Self {
         Self {
             url: Secret::default(),
+            management_url: Secret::default(),
             tls: ClientTls::default(),
             queue_type: QueueType::Classic,
         }

@@ -36,6 +36,17 @@ impl Client {
         Ok(client)
     }
 
+    /// Whoever the system trusts, and as nobody in particular.
+    pub fn of_system() -> Self {
+        let ClientTls {
+            ca_file,
+            cert_file,
+            key_file,
+        } = ClientTls::default();
+        let files = Files::new("", "ca_file", &ca_file, &cert_file, &key_file);
+        Self { files }
+    }
+
     /// The files as they are now.
     pub fn read(&self) -> Result<Pem, Error> {
         self.files.read()

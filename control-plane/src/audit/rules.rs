@@ -43,6 +43,18 @@ const METHODS: &[(&str, Rule)] = &[
         all("tenant_id", &["workers"]),
     ),
     (
+        "jalur.v1.TenantService/SetLimits",
+        all(
+            "tenant_id",
+            &[
+                "publish_per_second",
+                "store_per_second",
+                "backlog_messages",
+                "backlog_bytes",
+            ],
+        ),
+    ),
+    (
         "jalur.v1.MessageService/PublishMessages",
         Rule::Denied { tenant: "tenant_id" },
     ),

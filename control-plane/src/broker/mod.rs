@@ -1,8 +1,10 @@
-//! RabbitMQ, as the control plane uses it: tenants' queues, publishing to them, and their dead letters.
+//! RabbitMQ, as the control plane uses it: tenants' queues, publishing to them, and their dead letters; and its management
+//! API, for what AMQP has no words for.
 
 mod dead_letters;
 mod in_hand;
 mod letter;
+pub(crate) mod management;
 mod publisher;
 mod queues;
 mod reader;

@@ -98,11 +98,12 @@ impl Publisher {
         match self.queues.waiting(tenant).await {
             Ok(Some(0)) => CallError::Unavailable(format!(
                 "RabbitMQ refuses messages to the queue of tenant {tenant}, which is empty: it is being deleted or made, \
-                 or may hold none (max-length or max-length-bytes); try again"
+                 or may hold none (backlog_bytes, or a max-length of RabbitMQ's own); try again"
             )),
             Ok(Some(waiting)) => CallError::Full(format!(
-                "the queue of tenant {tenant} is full: {waiting} messages wait, and its limit \
-                 (max-length or max-length-bytes) refuses more; send again when some are stored, or have the limit raised"
+                "the queue of tenant {tenant} is full: {waiting} messages wait, and its limit (backlog_messages or \
+                 backlog_bytes, or a max-length of RabbitMQ's own) refuses more; send again when some are stored, or have the \
+                 limit raised"
             )),
             Ok(None) => CallError::NoQueue(tenant.queue()),
             Err(error) => CallError::Unavailable(format!(

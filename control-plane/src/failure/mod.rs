@@ -5,7 +5,7 @@
 
 mod reason;
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
@@ -22,6 +22,8 @@ pub(crate) struct Failure {
     message: String,
     metadata: HashMap<String, String>,
     details: ErrorDetails,
+    /// After how long the same will do, where that is known better than by the reason.
+    again_after: Option<Duration>,
 }
 
 impl Failure {
@@ -31,6 +33,7 @@ impl Failure {
             message,
             metadata: HashMap::new(),
             details: ErrorDetails::new(),
+            again_after: None,
         }
     }
 
@@ -45,6 +48,12 @@ impl Failure {
         self.details.add_bad_request_violation(field, description);
         self
     }
+
+    /// The same will do after that time.
+    pub(crate) fn again_after(mut self, time: Duration) -> Self {
+        self.again_after = Some(time);
+        self
+    }
 }
 
 impl From<Failure> for Status {
@@ -54,9 +63,10 @@ impl From<Failure> for Status {
             message,
             metadata,
             mut details,
+            again_after,
         } = failure;
         details.set_error_info(reason.word(), DOMAIN, metadata);
-        if let Some(after) = reason.retry_after() {
+        if let Some(after) = again_after.or(reason.retry_after()) {
             details.set_retry_info(Some(after));
         }
         Self::with_error_details(reason.code(), message, details)

@@ -89,6 +89,8 @@ reasons! {
     Aborted: "ABORTED", Aborted, 409;
     /// There is no room for more of this tenant's.
     TenantFull: "TENANT_FULL", ResourceExhausted, 429;
+    /// It comes faster than it may.
+    RateLimited: "RATE_LIMITED", ResourceExhausted, 429;
     /// There is no room for more of anybody's.
     Overloaded: "OVERLOADED", Unavailable, 503;
     /// It cannot be done at the moment.

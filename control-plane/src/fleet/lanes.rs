@@ -5,7 +5,10 @@ use common::id::TenantId;
 use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use super::{changes::notify_lanes, members::Member};
+use super::{
+    changes::{Topic, notify, notify_lanes},
+    members::Member,
+};
 use crate::problems::{self, Problem};
 
 /// A lane as its daemon reports it.
@@ -27,10 +30,15 @@ pub(super) struct Lane {
     pub(super) tenant: TenantId,
     pub(super) workers: u32,
     pub(super) revision: i64,
+    /// How many messages a second it may store, if its tenant is limited.
+    pub(super) store_per_second: Option<f64>,
 }
 
 /// The fleet's epoch, and a daemon's lanes after a revision and tenant, in that order, `limit` at most. Rows of one
 /// revision become visible together and revisions in their order, so nothing is passed over.
+///
+/// A tenant's lanes share its limit by their workers: where one of them changes all get another revision, and where the
+/// limit does.
 pub(super) async fn after(
     connection: &mut PgConnection,
     daemon: &str,
@@ -38,12 +46,18 @@ pub(super) async fn after(
     limit: i64,
 ) -> Result<(Uuid, Vec<Lane>), sqlx::Error> {
     let rows = sqlx::query(
-        "select epoch, lanes.* from fleet left join lateral (
+        "select epoch, lanes.*,
+                case when lanes.workers > 0 and t.store_per_second is not null
+                     then t.store_per_second::float8 * lanes.workers
+                          / (select sum(workers) from assignments where tenant_id = t.id)::float8
+                     end as store_per_second
+         from fleet left join lateral (
              select tenant_id, workers, revision from assignments
              where daemon_id = $1 and (revision, tenant_id) > ($2, $3)
              order by revision, tenant_id
              limit $4
          ) as lanes (tenant_id, workers, lane_revision) on true
+         left join tenants t on t.id = lanes.tenant_id
          order by lane_revision, tenant_id",
     )
     .bind(daemon)
@@ -60,6 +74,7 @@ pub(super) async fn after(
             tenant: TenantId(tenant),
             workers: row.try_get::<i32, _>("workers")?.unsigned_abs(),
             revision: row.try_get("lane_revision")?,
+            store_per_second: row.try_get("store_per_second")?,
         }))
     };
     let epoch = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("epoch")?;
@@ -142,6 +157,31 @@ pub(super) async fn observe(
     let moved: Vec<_> = moved.map(|report| report.tenant).collect();
     notify_lanes(&mut *transaction, &moved).await?;
     transaction.commit().await
+}
+
+/// Has whoever runs a tenant's lanes told of them anew, once the transaction commits: something has changed that they
+/// go by, and not who runs them, so that what they add up to still holds.
+pub(crate) async fn tell_anew(connection: &mut PgConnection, tenant: TenantId) -> Result<(), sqlx::Error> {
+    // Also where no lane is seen: a round that has not committed may have placed one, and waits for this lock or has it.
+    let revision: i64 = sqlx::query_scalar(
+        "update fleet
+         set revision = revision + 1,
+             summed_up = case when summed_up = revision then revision + 1 else summed_up end
+         returning revision",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    sqlx::query("select from assignments where tenant_id = $1 order by daemon_id for update")
+        .bind(tenant.0)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("update assignments set revision = $2 where tenant_id = $1 and workers > 0")
+        .bind(tenant.0)
+        .bind(revision)
+        .execute(&mut *connection)
+        .await?;
+    notify_lanes(&mut *connection, &[tenant]).await?;
+    notify(connection, Topic::Assignments).await
 }
 
 /// Takes back what was reported of a daemon's lanes.

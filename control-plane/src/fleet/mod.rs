@@ -26,6 +26,7 @@ pub(crate) use self::{
     connections::Connections,
     daemons::Daemon,
     handle::{Consumer, Fleet},
+    lanes::tell_anew,
 };
 
 use std::time::Duration;

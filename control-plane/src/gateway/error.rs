@@ -229,6 +229,8 @@ fn log(status: &Status, method: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use http::Extensions;
 
     use super::*;
@@ -289,5 +291,8 @@ mod tests {
         );
         assert_eq!(header(Status::unavailable(""), RETRY_AFTER).unwrap(), "1");
         assert_eq!(header(Status::not_found(""), RETRY_AFTER), None);
+        let too_fast = Reason::RateLimited.failure("");
+        let too_fast = too_fast.again_after(Duration::from_millis(16_001));
+        assert_eq!(header(too_fast.into(), RETRY_AFTER).unwrap(), "17");
     }
 }

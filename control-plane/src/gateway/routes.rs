@@ -243,6 +243,7 @@ mod tests {
                 method(Verb::PUT, "/tenants/7/config/concurrency"),
                 "SetConcurrency"
             );
+            assert_eq!(method(Verb::PUT, "/tenants/7/config/limits"), "SetLimits");
             assert_eq!(method(Verb::POST, "/tenants/7/messages"), "PublishMessages");
             assert_eq!(method(Verb::GET, "/tenants/7/messages"), "ListMessages");
             assert_eq!(method(Verb::GET, "/messages"), "ListMessages");

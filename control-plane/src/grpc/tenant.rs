@@ -7,6 +7,7 @@ use super::{page_size, scope, timestamp};
 use crate::{
     audit::Target,
     error::Error,
+    limits::{Limiting, Limits},
     problems::{Kind, Problem},
     tenants::{self, NewTenant, Tenants, Update, model::Phase},
 };
@@ -15,6 +16,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct TenantApi {
     pub(crate) tenants: Tenants,
+    pub(crate) limiting: Limiting,
     /// How many workers a new tenant has.
     pub(crate) workers: i32,
 }
@@ -117,6 +119,24 @@ impl TenantService for TenantApi {
             applied,
         }))
     }
+
+    async fn set_limits(
+        &self,
+        request: Request<v1::SetLimitsRequest>,
+    ) -> Result<Response<v1::SetLimitsResponse>, Status> {
+        let id = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
+        let request = request.into_inner();
+        let wanted = Limits {
+            publish_per_second: request.publish_per_second,
+            store_per_second: request.store_per_second,
+            backlog_messages: request.backlog_messages,
+            backlog_bytes: request.backlog_bytes,
+        };
+        let now = self.limiting.set(id, wanted).await?;
+        Ok(Response::new(v1::SetLimitsResponse {
+            limits: Some(limits(now)),
+        }))
+    }
 }
 
 impl TenantApi {
@@ -169,6 +189,16 @@ fn tenant(tenant: tenants::Tenant) -> v1::Tenant {
         created_at: Some(timestamp(tenant.created_at)),
         updated_at: Some(timestamp(tenant.updated_at)),
         runtime: None,
+        limits: Some(limits(tenant.limits)),
+    }
+}
+
+fn limits(limits: Limits) -> v1::TenantLimits {
+    v1::TenantLimits {
+        publish_per_second: limits.publish_per_second,
+        store_per_second: limits.store_per_second,
+        backlog_messages: limits.backlog_messages,
+        backlog_bytes: limits.backlog_bytes,
     }
 }
 

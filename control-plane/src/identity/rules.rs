@@ -24,6 +24,7 @@ const METHODS: &[(&str, Rule)] = &[
     ("/jalur.v1.TenantService/UpdateTenant", ADMIN),
     ("/jalur.v1.TenantService/DeleteTenant", ADMIN),
     ("/jalur.v1.TenantService/SetConcurrency", TENANT_ADMIN),
+    ("/jalur.v1.TenantService/SetLimits", ADMIN),
     ("/jalur.v1.MessageService/PublishMessages", TENANT),
     ("/jalur.v1.MessageService/ListMessages", TENANT),
     ("/jalur.v1.DeadLetterService/ListDeadLetters", TENANT_ADMIN),

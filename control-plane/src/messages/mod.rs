@@ -4,6 +4,6 @@ mod publish;
 mod read;
 
 pub(crate) use self::{
-    publish::{NewMessage, Publishing},
+    publish::{MESSAGES_MAX, NewMessage, Publishing},
     read::Reading,
 };

@@ -9,12 +9,13 @@ use crate::{
     broker::{Outgoing, Publisher},
     error::Error,
     excerpt::excerpt,
+    limits::{PublishRates, TooFast},
     offload::Offload,
     tenants::Tenants,
 };
 
 /// The most messages of one call.
-const MESSAGES_MAX: usize = 1_000;
+pub(crate) const MESSAGES_MAX: usize = 1_000;
 
 /// A message as it was sent.
 #[derive(Debug)]
@@ -35,6 +36,7 @@ impl NewMessage {
 pub(crate) struct Publishing {
     pub(crate) tenants: Tenants,
     pub(crate) publisher: Publisher,
+    pub(crate) rates: PublishRates,
     pub(crate) message_bytes_max: usize,
     pub(crate) offload: Offload,
     /// `jalur_messages`, by outcome.
@@ -63,7 +65,17 @@ impl Publishing {
         });
         let checked = checked.await?;
         // A tenant that is not there is an answer; its missing queue would only be a failure.
-        let found = self.tenants.get(tenant).await?;
+        let found = match self.tenants.get(tenant).await {
+            Err(Error::NoTenant(tenant)) => {
+                self.rates.forget(tenant);
+                return Err(Error::NoTenant(tenant));
+            }
+            found => found?,
+        };
+        let per_second = found.limits.publish_per_second.map(i32::unsigned_abs);
+        self.rates
+            .take(tenant, per_second, checked.len())
+            .map_err(|too_fast| slower(tenant, too_fast))?;
         let now_ms = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let ids: Vec<_> = checked.iter().map(|(id, _)| *id).collect();
@@ -75,6 +87,19 @@ impl Publishing {
         self.messages
             .add(ids.len() as u64, &[KeyValue::new("outcome", "published")]);
         Ok(ids)
+    }
+}
+
+fn slower(tenant: TenantId, too_fast: TooFast) -> Error {
+    let TooFast {
+        per_second,
+        retry_after,
+    } = too_fast;
+    Error::TooFast {
+        message: format!(
+            "tenant {tenant} publishes more than the {per_second} messages a second that its limit publish_per_second allows"
+        ),
+        retry_after,
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{error::Error, excerpt::excerpt};
+use crate::{error::Error, excerpt::excerpt, limits::Limits};
 
 /// The most characters in a name.
 const NAME_CHARACTERS_MAX: usize = 200;
@@ -51,6 +51,8 @@ pub(crate) struct Tenant {
     pub(crate) status: Status,
     pub(crate) phase: Phase,
     pub(crate) workers: i32,
+    #[sqlx(flatten)]
+    pub(crate) limits: Limits,
     pub(crate) created_at: OffsetDateTime,
     pub(crate) updated_at: OffsetDateTime,
 }

@@ -17,6 +17,7 @@ use crate::{
     broker::{Depth, Queues},
     error::Error,
     fleet::{Consumer, Fleet},
+    limits::Backlogs,
     problems::{self, Kind, Problem},
 };
 
@@ -45,6 +46,7 @@ pub(crate) struct Tenants {
     /// Where partitions are made and dropped.
     pub(crate) schema: PgPool,
     pub(crate) queues: Queues,
+    pub(crate) backlogs: Backlogs,
     pub(crate) fleet: Fleet,
     pub(crate) missed: Missed,
     pub(crate) propagation: Histogram<f64>,
@@ -205,6 +207,9 @@ impl Tenants {
         self.fleet.wait_stopped(id, STOPPED_WAIT).await?;
         self.queues.delete(id).await?;
         partition::drop(&self.schema, id).await?;
-        store::set_gone(&self.pool, id).await
+        store::set_gone(&self.pool, id).await?;
+        // What limited its queue goes with that.
+        self.backlogs.look();
+        Ok(())
     }
 }

@@ -42,6 +42,8 @@ pub struct Programs {
     pub database_url: String,
     /// `amqp://…`
     pub amqp_url: String,
+    /// `http://…` of the broker's management API, where that is known.
+    pub management_url: Option<String>,
     /// The key of the tokens.
     pub secret: String,
     /// More variables, for every program.
@@ -87,6 +89,9 @@ impl Programs {
             .env("JALUR_AUTH__SECRET", &self.secret);
         if !listen.ip().is_loopback() {
             allow_clear(&mut command);
+        }
+        if let Some(url) = &self.management_url {
+            command.env("JALUR_RABBITMQ__MANAGEMENT_URL", url);
         }
         self.configure(&mut command);
         command
@@ -152,6 +157,7 @@ impl Programs {
         }
         let elsewhere = [&self.database_url, &self.amqp_url]
             .into_iter()
+            .chain(&self.management_url)
             .any(|url| !is_local(url));
         if elsewhere {
             allow_clear(&mut command);

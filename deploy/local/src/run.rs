@@ -105,6 +105,7 @@ async fn start(options: &Run, data: &Data, register: &Register, say: &Say) -> an
         data: data.clone(),
         database_url: services.database_url().to_owned(),
         amqp_url: services.amqp_url().to_owned(),
+        management_url: services.management_url().map(str::to_owned),
         secret: data.secret()?,
         env: Vec::new(),
         inherit: true,

@@ -13,7 +13,7 @@ use proto::v1;
 const WORKERS_MAX: u32 = 256;
 
 /// What follows from a response.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Change {
     /// Run a lane, or run it otherwise.
     Run {
@@ -23,6 +23,8 @@ pub(super) enum Change {
         workers: u32,
         /// The assignment's revision.
         revision: i64,
+        /// How many messages a second it may store, if it is limited.
+        store_per_second: Option<f64>,
     },
     /// Stop a lane.
     Stop {
@@ -123,6 +125,12 @@ impl Ledger {
         if !(1..=WORKERS_MAX).contains(&workers) {
             return Err(format!("workers: {workers} is to be 1 to {WORKERS_MAX}"));
         }
+        let store_per_second = assignment.store_per_second;
+        if let Some(rate) = store_per_second
+            && !(rate > 0.0 && rate.is_finite())
+        {
+            return Err(format!("store_per_second: {rate} is to be more than 0"));
+        }
         if self.lanes.get(&tenant).is_some_and(|known| *known > revision) {
             return Ok(None);
         }
@@ -131,6 +139,7 @@ impl Ledger {
             tenant,
             workers,
             revision,
+            store_per_second,
         }))
     }
 
@@ -169,6 +178,7 @@ mod tests {
                     tenant_id: tenant(n).to_string(),
                     workers,
                     revision,
+                    store_per_second: None,
                 })
                 .collect(),
             withdrawals: withdrawals
@@ -187,6 +197,7 @@ mod tests {
             tenant: tenant(n),
             workers,
             revision,
+            store_per_second: None,
         }
     }
 
@@ -257,6 +268,26 @@ mod tests {
             [11, 12]
         );
         assert_eq!(ledger.running()[0].revision, 10);
+    }
+
+    #[test]
+    fn a_limit_is_taken_as_it_is_and_no_other_number() {
+        let mut ledger = Ledger::default();
+        let mut limited = response("e", &[(1, 3, 10)], &[]);
+        limited.assignments[0].store_per_second = Some(0.5);
+        let (changes, _) = ledger.take(&limited);
+        assert!(matches!(
+            changes[..],
+            [Change::Run {
+                store_per_second: Some(0.5),
+                ..
+            }]
+        ));
+        for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            limited.assignments[0].store_per_second = Some(bad);
+            let (changes, errors) = ledger.take(&limited);
+            assert_eq!((changes.len(), errors.len()), (0, 1), "{bad}");
+        }
     }
 
     #[test]

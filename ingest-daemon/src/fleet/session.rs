@@ -159,7 +159,11 @@ impl<'a> Session<'a> {
                     tenant,
                     workers,
                     revision,
-                } => self.client.manager.run(tenant, workers, revision).await,
+                    store_per_second,
+                } => {
+                    let manager = &self.client.manager;
+                    manager.run(tenant, workers, revision, store_per_second).await;
+                }
                 Change::Stop { tenant, revision } => self.client.manager.stop(tenant, revision).await,
             }
         }

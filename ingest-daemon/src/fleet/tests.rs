@@ -185,6 +185,7 @@ fn assign(nonce: &str, n: u128, workers: u32, revision: i64) -> v1::WatchRespons
             tenant_id: tenant(n).to_string(),
             workers,
             revision,
+            store_per_second: None,
         }],
         withdrawals: Vec::new(),
         snapshot_complete: true,
@@ -210,7 +211,7 @@ async fn assignments_are_applied_acknowledged_and_reported() {
     assert!(house.synced.load(Ordering::Relaxed));
     let command = house.command().await;
     assert!(
-        matches!(command, Command::Run { tenant: t, workers: 3, revision: 7 } if t == tenant(1)),
+        matches!(command, Command::Run { tenant: t, workers: 3, revision: 7, .. } if t == tenant(1)),
         "{command:?}"
     );
 

@@ -5,5 +5,6 @@
 
 mod known;
 mod policy;
+mod throttle;
 
-pub(crate) use self::{known::Traffic, policy::*};
+pub(crate) use self::{known::Traffic, policy::*, throttle::Throttle};

@@ -8,6 +8,7 @@
 //! | the same, beside tenants that send now and then | an eighth: 250, or 20 each | the same |
 //! | a lane that has little, whatever the number of them | [`QUIET_MESSAGES`] 20; [`UNSEEN_MESSAGES`] 2 while its messages are not known | [`QUIET_BYTES`] 4 MiB |
 //! | a lane that cannot be written | [`HELD_MESSAGES`] 64 | its share |
+//! | one whose tenant has a limit | 25 to 250 ms' worth, where that is less | the same |
 //! | consumers that have delivered, before another lane is admitted | 2,000, and one round trip's worth | by the mean size seen |
 //! | a commit | 250 a worker and 1,000 a tenant, 4,000 over many; in company an eighth of 250 a worker | 1 MiB, and what its last message exceeds that by |
 //! | what gathers for one | 500, 12 a tenant, half of what its lanes may hold; 5 ms, 0.4 ms a tenant, 40 ms at most | |
@@ -30,7 +31,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::known::{Rate, Traffic};
+use super::{
+    known::{Rate, Traffic},
+    throttle::Throttle,
+};
 use crate::config::Ingest;
 
 /// How many messages the lanes that have much hold between them, as long as that leaves each [`QUIET_MESSAGES`]. RabbitMQ's
@@ -113,8 +117,10 @@ pub(crate) struct Policy {
 pub(crate) struct Asking {
     /// What its messages have been like.
     pub(crate) traffic: Traffic,
-    /// How many workers it has.
+    /// How many workers it has, or its limit keeps busy.
     pub(crate) workers: usize,
+    /// How fast it may be stored.
+    pub(crate) throttle: Throttle,
     /// Whether it has had much lately.
     pub(crate) busy: bool,
     /// Whether its table cannot be written.
@@ -257,6 +263,7 @@ impl Policy {
             (false, true, false) => QUIET_MESSAGES,
             (false, true, true) => (light.saturating_mul(workers) / sharing).max(QUIET_MESSAGES),
         };
+        let messages = messages.min(lane.throttle.prefetch());
         let share = self.held_bytes / sharing * workers;
         let bytes = match lane.busy {
             true => share,

@@ -129,15 +129,16 @@ impl Buffer {
         }
     }
 
-    /// Takes what so many workers may put into a commit: what has waited longest.
-    pub(crate) fn take(&mut self, workers: usize, allowance: &mut Allowance) -> Vec<Message> {
-        let messages = self.take_rows(allowance.rows(workers), |bytes| allowance.take(bytes));
+    /// Takes what so many workers may put into a commit, `most` of it: what has waited longest.
+    pub(super) fn take(&mut self, workers: usize, most: usize, allowance: &mut Allowance) -> Vec<Message> {
+        let rows = allowance.rows(workers).min(most);
+        let messages = self.take_rows(rows, |bytes| allowance.take(bytes));
         self.busy = allowance.runs(workers, messages.len());
         messages
     }
 
     /// Takes what a lane under suspicion may put into a commit of its own.
-    pub(crate) fn take_apart(&mut self, rows: usize, bytes: usize) -> Vec<Message> {
+    pub(super) fn take_apart(&mut self, rows: usize, bytes: usize) -> Vec<Message> {
         let mut bytes_left = bytes;
         let messages = self.take_rows(rows, |bytes| {
             bytes_left = bytes_left.saturating_sub(bytes);

@@ -3,6 +3,8 @@
 //! It is a [`Consumer`], a [`Buffer`] of what that brought, an [`Outbox`] of what failed, and what is thought of its
 //! table ([`Trust`]). Each owns its state, says when something of it is due, and what is wrong with it.
 //!
+//! Where its tenant has a limit, a [`Throttle`] says when it may be stored, and how much of it.
+//!
 //! A worker is a place for one run in a commit, not a task: `workers` says how many runs of the tenant may be in
 //! flight at once. Changing it changes the next commit; nothing is reconnected and nothing redelivered.
 
@@ -28,7 +30,11 @@ pub(crate) use self::{
 };
 use crate::{
     backoff::Backoff,
-    flow::{Asking, IDLE_AFTER, Neighbours, Policy, QUIET_MESSAGES, UNSEEN_MESSAGES, worth_changing},
+    delivery::Message,
+    flow::{
+        Allowance, Asking, IDLE_AFTER, Neighbours, Policy, QUIET_MESSAGES, Throttle, UNSEEN_MESSAGES,
+        worth_changing,
+    },
     quarantine::Trust,
 };
 
@@ -55,6 +61,8 @@ pub(crate) struct Lane {
     pub(crate) trust: Trust,
     /// Its position counter was locked by another daemon.
     pub(crate) counter: Backoff,
+    /// How fast it may be stored.
+    pub(crate) throttle: Throttle,
     /// There was no room for what came.
     pub(crate) room: Trouble,
     /// What was last told of it.
@@ -91,6 +99,7 @@ impl Lane {
             silence: Silence::new(now),
             trust: Trust::default(),
             counter: COUNTER,
+            throttle: Throttle::default(),
             room: intake::room(),
             told: None,
         }
@@ -103,12 +112,39 @@ impl Lane {
             && self.buffer.is_waiting()
             && !self.counter.holds(now)
             && !self.trust.holds(now)
+            && !self.throttle.holds(now)
+    }
+
+    /// Whether it holds messages that its limit keeps from being stored.
+    pub(crate) fn is_slowed(&self, now: Instant) -> bool {
+        self.buffer.is_waiting() && self.throttle.holds(now)
+    }
+
+    /// How many workers it counts as where lanes share something: one with a limit takes what that allows.
+    pub(crate) fn share(&self) -> usize {
+        self.throttle.workers(self.assignment.workers)
+    }
+
+    /// Takes what it may put into a commit.
+    pub(crate) fn take(&mut self, allowance: &mut Allowance, now: Instant) -> Vec<Message> {
+        let (share, most) = (self.share(), self.throttle.may(now));
+        let messages = self.buffer.take(share, most, allowance);
+        self.throttle.took(messages.len(), now);
+        messages
+    }
+
+    /// Takes what it may put into a commit of its own.
+    pub(crate) fn take_apart(&mut self, policy: &Policy, now: Instant) -> Vec<Message> {
+        let rows = self.trust.rows().min(policy.run_rows).min(self.throttle.may(now));
+        let messages = self.buffer.take_apart(rows, policy.commit_bytes);
+        self.throttle.took(messages.len(), now);
+        messages
     }
 
     /// When something of it is due that nothing else brings about. Derived from its state, so that nothing has to
     /// remember to set it. What was due before `now` has been seen to by whoever asks.
     pub(crate) fn due(&self, now: Instant) -> Option<Instant> {
-        let storing = [self.counter.until(), self.trust.until()];
+        let storing = [self.counter.until(), self.trust.until(), self.throttle.until()];
         let storing = storing.into_iter().flatten().max();
         [
             self.consumer.due(),
@@ -138,19 +174,30 @@ impl Lane {
             || self.outbox.trouble().is_there()
             || self.counter.failing()
             || self.room.is_there()
+            || self.throttle.until().is_some() && self.buffer.is_waiting()
     }
 
-    /// Whether it has as much as a lane that has little may hold. Of one that may hold less so far nothing is known.
+    /// Whether it has as much as a lane that has little may hold. Of one that may hold less so far nothing is known, and
+    /// one that is limited to little has little.
     pub(crate) fn has_much(&self, policy: &Policy, neighbours: Neighbours) -> bool {
         let little = self.wants(policy, false, neighbours).into();
-        self.buffer.traffic().is_known() && self.buffer.unsettled() >= QUIET_MESSAGES.min(little)
+        self.buffer.traffic().is_known()
+            && !self.throttle.is_little()
+            && self.buffer.unsettled() >= QUIET_MESSAGES.min(little)
+    }
+
+    /// Whether it holds more than it may store within so long. Of such a lane everything goes back, and comes again as
+    /// it may be stored: a limit was set that is far below what it had.
+    pub(crate) fn holds_for(&self, long: Duration) -> bool {
+        self.throttle.takes(self.buffer.unsettled()) > long
     }
 
     /// The prefetch that it should have beside these neighbours, if it has had much lately or not.
     pub(crate) fn wants(&self, policy: &Policy, busy: bool, neighbours: Neighbours) -> u16 {
         let asking = Asking {
             traffic: self.buffer.traffic(),
-            workers: self.assignment.workers,
+            workers: self.share(),
+            throttle: self.throttle,
             busy,
             held: self.is_long_unwritable(),
         };

@@ -8,6 +8,8 @@ use crate::settle::Watermark;
 const PATIENCE: u32 = 10;
 /// How far the broker may search at one look, in unacknowledged tags: 20 ms of its channel's time.
 const SEARCH_MAX: u64 = 250_000;
+/// And after each commit while there are lanes that their limit holds up: those hold little.
+const SEARCH_COMMIT: u64 = 50_000;
 
 /// What is to be acknowledged on one channel.
 #[derive(Debug, Default)]
@@ -40,6 +42,12 @@ impl Acks {
     /// Acknowledges the contiguous prefix, if it has grown.
     pub(super) fn advance(&mut self) -> Option<Action> {
         self.watermark.advance().map(Action::Ack)
+    }
+
+    /// Acknowledges around what lanes hold until their limit lets it be stored: a tenth of a second's wait each time would
+    /// be felt by their neighbours.
+    pub(super) fn around_slowed(&mut self) -> impl Iterator<Item = Action> {
+        self.watermark.around(SEARCH_COMMIT).into_iter().map(Action::Ack)
     }
 
     /// Acknowledges around a gap that stays open, so that one lane that is stuck (`kept`) holds nobody else.

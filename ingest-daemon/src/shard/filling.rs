@@ -110,7 +110,7 @@ impl Filling {
                 && lane.is_ready(now)
                 && !lane.trust.is_suspect()
             {
-                workers += lane.assignment.workers;
+                workers += lane.share();
                 chosen.push(tenant);
             }
         }
@@ -128,17 +128,18 @@ impl Filling {
                 left = true;
                 continue;
             }
-            let workers = lane.assignment.workers;
             // Once it holds all that it may.
             let will_grow = lane.change(policy, true, neighbours) == Some(Change::Grow);
-            room += Policy::gather_room(lane.consumer.prefetch(), will_grow, allowance.rows(workers));
-            let messages = lane.buffer.take(workers, &mut allowance);
+            let most = allowance.rows(lane.share()).min(lane.throttle.may(now));
+            room += Policy::gather_room(lane.consumer.prefetch(), will_grow, most);
+            let messages = lane.take(&mut allowance, now);
             rows += messages.len();
-            // One that has just begun may turn out to have much.
-            if !load.is_busy(tenant) && lane.buffer.traffic().is_known() {
+            // One that has just begun may turn out to have much, and one that its limit holds up waits for that.
+            let waits = lane.throttle.holds(now);
+            if !load.is_busy(tenant) && lane.buffer.traffic().is_known() && !waits {
                 quiet_rows += messages.len();
             }
-            left |= lane.buffer.is_waiting();
+            left |= lane.buffer.is_waiting() && !waits;
             portions.push(Portion { tenant, messages });
         }
         // They were first, and stay first.
@@ -208,9 +209,7 @@ impl Apart {
                 && lane.is_ready(now)
                 && lane.trust.pace() == Some(self.pace)
             {
-                let messages = lane
-                    .buffer
-                    .take_apart(lane.trust.rows().min(policy.run_rows), policy.commit_bytes);
+                let messages = lane.take_apart(policy, now);
                 return Some(Portion { tenant, messages });
             }
         }

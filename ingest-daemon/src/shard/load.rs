@@ -21,6 +21,8 @@ pub(super) struct Load {
     workers: usize,
     /// Those that are busy no longer, and may hold too much for that.
     calmed: Turns,
+    /// Those whose limit keeps from being stored what they hold.
+    slowed: HashSet<TenantId>,
 }
 
 #[derive(Debug)]
@@ -36,6 +38,19 @@ impl Load {
             true => self.holding.insert(tenant),
             false => self.holding.remove(&tenant),
         };
+    }
+
+    /// Whether a lane holds what its limit keeps from being stored.
+    pub(super) fn is_slowed(&mut self, tenant: TenantId, slowed: bool) {
+        match slowed {
+            true => self.slowed.insert(tenant),
+            false => self.slowed.remove(&tenant),
+        };
+    }
+
+    /// Whether any does.
+    pub(super) fn has_slowed(&self) -> bool {
+        !self.slowed.is_empty()
     }
 
     /// A lane with so many workers has as much as one that has little may hold. Answers whether that is new.
@@ -91,6 +106,7 @@ impl Load {
     /// A lane is gone.
     pub(super) fn gone(&mut self, tenant: TenantId) {
         self.holding.remove(&tenant);
+        self.slowed.remove(&tenant);
         self.workers -= self.busy.remove(&tenant).map_or(0, |busy| busy.workers);
     }
 }

@@ -37,6 +37,8 @@ pub(crate) enum Command {
         workers: u32,
         /// The assignment's revision.
         revision: i64,
+        /// How many messages a second it may store, if it is limited.
+        store_per_second: Option<f64>,
     },
     /// Stop a lane.
     Stop {

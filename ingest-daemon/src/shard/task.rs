@@ -251,7 +251,12 @@ impl Shard {
                 tenant,
                 workers,
                 revision,
-            }) => self.lanes.run(tenant, workers as usize, revision, Now::read()),
+                store_per_second,
+            }) => {
+                let now = Now::read();
+                self.lanes.run(tenant, workers as usize, revision, now);
+                self.lanes.limit(tenant, store_per_second, now);
+            }
             Some(Command::Stop { tenant, revision }) => self.lanes.stop(tenant, revision, Now::read()),
             None => {
                 self.stopping = true;

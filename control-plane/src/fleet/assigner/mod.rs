@@ -122,27 +122,59 @@ async fn round(connection: &mut PgConnection) -> Result<Round, sqlx::Error> {
 /// What a round changes.
 #[derive(Debug, Default)]
 struct Difference {
-    /// Lanes to run, or to run with other workers.
+    /// Lanes to run, or to run otherwise.
     placed: Vec<(TenantId, String, i32)>,
     /// Lanes to stop.
     withdrawn: Vec<(TenantId, String)>,
 }
 
 impl Difference {
+    /// A tenant's lanes share what it may store by their workers: where one of them changes, the others are named, too.
     fn between(current: &Placement, wanted: &Placement) -> Self {
-        let mut difference = Self::default();
-        for (lane @ (tenant, daemon), &workers) in wanted {
-            if current.get(lane) != Some(&workers) {
-                difference.placed.push((*tenant, daemon.clone(), workers as i32));
-            }
+        let changed = wanted
+            .iter()
+            .filter(|(lane, workers)| current.get(lane) != Some(workers));
+        let withdrawn: Vec<_> = current.keys().filter(|lane| !wanted.contains_key(lane)).collect();
+        let lanes = changed.map(|(lane, _)| lane).chain(withdrawn.iter().copied());
+        let tenants: BTreeSet<_> = lanes.map(|(tenant, _)| *tenant).collect();
+        let placed = wanted.iter().filter(|((tenant, _), _)| tenants.contains(tenant));
+        Self {
+            placed: placed
+                .map(|((tenant, daemon), &workers)| (*tenant, daemon.clone(), workers as i32))
+                .collect(),
+            withdrawn: withdrawn.into_iter().cloned().collect(),
         }
-        let wanted: BTreeSet<_> = wanted.keys().collect();
-        let withdrawn = current.keys().filter(|lane| !wanted.contains(lane));
-        difference.withdrawn = withdrawn.cloned().collect();
-        difference
     }
 
     fn is_empty(&self) -> bool {
         self.placed.is_empty() && self.withdrawn.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn placement(lanes: &[(u128, &str, u32)]) -> Placement {
+        let lane = |&(tenant, daemon, workers): &(u128, &str, u32)| {
+            ((TenantId(Uuid::from_u128(tenant)), daemon.to_owned()), workers)
+        };
+        lanes.iter().map(lane).collect()
+    }
+
+    #[test]
+    fn a_tenants_lanes_are_all_named_where_one_of_them_changes() {
+        let current = placement(&[(1, "a", 8), (1, "b", 8), (1, "c", 8), (2, "a", 3)]);
+        assert!(Difference::between(&current, &current).is_empty());
+        let wanted = placement(&[(1, "a", 8), (1, "b", 8), (2, "a", 3), (3, "b", 1)]);
+        let difference = Difference::between(&current, &wanted);
+        let placed = difference.placed.iter();
+        let placed: Vec<_> = placed
+            .map(|(tenant, daemon, workers)| (tenant.0.as_u128(), daemon.as_str(), *workers))
+            .collect();
+        assert_eq!(placed, [(1, "a", 8), (1, "b", 8), (3, "b", 1)]);
+        assert_eq!(difference.withdrawn.len(), 1);
     }
 }

@@ -391,6 +391,7 @@ fn add(lane: Lane, unnamed: Option<&mut BTreeMap<TenantId, i64>>, response: &mut
             tenant_id,
             workers: lane.workers,
             revision,
+            store_per_second: lane.store_per_second,
         });
     }
 }

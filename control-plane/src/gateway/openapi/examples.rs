@@ -10,12 +10,20 @@ const CLIENT: &str = "5f0c2b7e-3d4a-4c9e-9a51-0d8a6f1e2b3c";
 const SECRET: &str = "pZ0l1f0vX3n7Qm9y2cR8sT4uW6xA5bD-EeFfGgHh_Ii";
 const TIME: &str = "2026-01-31T12:00:00.25Z";
 
+fn limits() -> Value {
+    json!({
+        "publish_per_second": 200, "store_per_second": 100, "backlog_messages": 100_000,
+        "backlog_bytes": "104857600",
+    })
+}
+
 /// A body for the method.
 pub(super) fn request(method: &str) -> Option<Value> {
     Some(match method {
         "CreateTenant" => json!({ "name": "acme", "description": "Orders of ACME" }),
         "UpdateTenant" => json!({ "status": "paused" }),
         "SetConcurrency" => json!({ "workers": 5 }),
+        "SetLimits" => limits(),
         "PublishMessages" => json!({ "messages": [
             { "id": MESSAGE, "payload": { "order": 1, "amount": 12.50 } },
             { "payload": "any JSON value" },
@@ -31,7 +39,7 @@ pub(super) fn request(method: &str) -> Option<Value> {
 pub(super) fn answer(method: &str) -> Option<Value> {
     let tenant = json!({
         "id": TENANT, "name": "acme", "description": "Orders of ACME", "status": "active", "workers": 3,
-        "created_at": TIME, "updated_at": TIME,
+        "created_at": TIME, "updated_at": TIME, "limits": {},
     });
     let daemon = json!({
         "id": DAEMON, "state": "ready", "capacity": 100_000, "lanes": 12, "workers": 40, "joined_at": TIME,
@@ -49,6 +57,7 @@ pub(super) fn answer(method: &str) -> Option<Value> {
         "ListTenants" => json!({ "tenants": [tenant], "next_page_token": "" }),
         "DeleteTenant" => json!({}),
         "SetConcurrency" => json!({ "tenant_id": TENANT, "workers": 5, "applied": true }),
+        "SetLimits" => limits(),
         "PublishMessages" => json!({ "ids": [MESSAGE, "0198c0de-7a69-7c1b-9a3e-2f5d8c6b4a02"] }),
         "ListMessages" => json!({
             "data": [{

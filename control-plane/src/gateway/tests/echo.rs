@@ -76,6 +76,21 @@ impl tenant_service_server::TenantService for Echo {
             applied: true,
         }))
     }
+
+    async fn set_limits(
+        &self,
+        request: tonic::Request<v1::SetLimitsRequest>,
+    ) -> Answer<v1::SetLimitsResponse> {
+        let request = request.into_inner();
+        Ok(Response::new(v1::SetLimitsResponse {
+            limits: Some(v1::TenantLimits {
+                publish_per_second: request.publish_per_second,
+                store_per_second: request.store_per_second,
+                backlog_messages: request.backlog_messages,
+                backlog_bytes: request.backlog_bytes,
+            }),
+        }))
+    }
 }
 
 #[tonic::async_trait]

@@ -2,60 +2,35 @@
 
 use std::time::Duration;
 
-use common::{config::ClientTls, tls};
-use reqwest::{Client, StatusCode, Url, header::ACCEPT, redirect};
-use tokio::task::spawn_blocking;
+use common::tls;
+use reqwest::{StatusCode, Url, header::ACCEPT};
 
 use super::jwks::Jwks;
+use crate::outbound;
 
-/// How long connecting may take, and all of it.
-const CONNECT: Duration = Duration::from_secs(2);
+/// How long it may take.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The largest answer. A set of ten keys with their certificates has 30 kB.
 const BODY_BYTES_MAX: usize = 512 << 10;
 
-/// A client. Made anew for each fetch, which are few: it reads the system's authorities.
-fn client() -> Result<Client, String> {
-    let system = tls::Client::new("auth.trusted", &ClientTls::default()).and_then(|tls| tls.configured());
-    Client::builder()
-        .tls_backend_preconfigured(system.map_err(|error| error.to_string())?)
-        .connect_timeout(CONNECT)
-        .timeout(TIMEOUT)
-        // Whom to believe is configured, and nobody else's to say.
-        .redirect(redirect::Policy::none())
-        .user_agent(concat!("jalur/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|error| chain(&error))
-}
-
 /// The keys that are there now.
 pub(super) async fn fetch(url: Url) -> Result<Jwks, String> {
-    let client = spawn_blocking(client).await;
-    let client = client.map_err(|error| error.to_string())??;
+    let tls = (url.scheme() == "https").then(tls::Client::of_system);
+    let client = outbound::client(tls, TIMEOUT).await?;
+    let client = client.build().map_err(outbound::failure)?;
     let asked = client.get(url).header(ACCEPT, "application/json").send().await;
-    let mut answer = asked.map_err(|error| chain(&error))?;
+    let mut answer = asked.map_err(outbound::failure)?;
     if answer.status() != StatusCode::OK {
         return Err(format!("the answer is {}", answer.status()));
     }
     let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| chain(&error))? {
+    while let Some(chunk) = answer.chunk().await.map_err(outbound::failure)? {
         if body.len() + chunk.len() > BODY_BYTES_MAX {
             return Err(format!("the answer is larger than {BODY_BYTES_MAX} bytes"));
         }
         body.extend_from_slice(&chunk);
     }
     Jwks::parse(&body).map_err(|problem| format!("the answer {problem}"))
-}
-
-/// An error with its causes: the client's own text says only that it failed.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

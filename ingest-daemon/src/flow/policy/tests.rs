@@ -18,6 +18,7 @@ fn lane(bytes: usize, busy: bool) -> Asking {
     Asking {
         traffic,
         workers: 3,
+        throttle: Throttle::default(),
         busy,
         held: false,
     }
@@ -51,6 +52,19 @@ fn workers_are_a_lanes_share() {
     };
     assert_eq!(POLICY.prefetch(narrow, among(10)), 200);
     assert_eq!(POLICY.prefetch(wide, among(10)), 1_800);
+}
+
+#[test]
+fn a_limited_lane_holds_a_part_of_a_seconds_worth() {
+    let limited = |per_second, busy| {
+        let mut asking = lane(256, busy);
+        asking.throttle.set(Some(per_second), Instant::now());
+        POLICY.prefetch(asking, among(3))
+    };
+    assert_eq!([limited(1.0, false), limited(1.0, true)], [1, 1]);
+    assert_eq!([limited(60.0, false), limited(60.0, true)], [15, 15]);
+    assert_eq!([limited(1_000.0, false), limited(1_000.0, true)], [20, 63]);
+    assert_eq!(limited(1_000_000.0, true), 2_000);
 }
 
 #[test]

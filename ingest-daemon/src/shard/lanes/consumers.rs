@@ -131,6 +131,9 @@ impl Lanes {
             warn!(%tenant, "nothing could be settled for {} s; giving the messages back", STUCK_MAX.as_secs());
             let until = now.instant + PARKED;
             self.on(tenant, Event::Park { until }, now);
+        } else if lane.holds_for(STUCK_MAX) && lane.consumer.state() == State::Running {
+            info!(%tenant, "its limit is far below what the lane had taken; giving the messages back");
+            self.on(tenant, Event::Park { until: now.instant }, now);
         } else if lane.is_long_unwritable()
             && lane.buffer.unsettled() > HELD_MESSAGES
             && lane.consumer.state() == State::Running

@@ -37,7 +37,7 @@ impl Lanes {
         let had_room = lane.take_in(tenant, deliveries, self.terms.message_bytes_max, now);
         let full = lane.is_full();
         let much = lane.has_much(&self.terms.flow, neighbours)
-            && self.load.has_much(tenant, lane.assignment.workers, now.instant);
+            && self.load.has_much(tenant, lane.share(), now.instant);
         match had_room {
             true => {
                 self.pursue(tenant, now);
@@ -96,6 +96,9 @@ impl Lanes {
             self.settled_lane(settled, outcome.took, now);
         }
         self.actions.extend(self.acks.advance());
+        if self.load.has_slowed() {
+            self.actions.extend(self.acks.around_slowed());
+        }
     }
 
     /// What became of a commit of a lane under suspicion.

@@ -121,6 +121,15 @@ impl Lanes {
         self.on(tenant, Event::Run, now);
     }
 
+    /// A lane is to be stored no faster than this, or as fast as it can be. Nothing but the next commit changes by it, and
+    /// in time what its consumer may hold.
+    pub(super) fn limit(&mut self, tenant: TenantId, per_second: Option<f64>, now: Now) {
+        if let Some(lane) = self.lanes.get_mut(&tenant) {
+            lane.throttle.set(per_second, now.instant);
+            self.pursue(tenant, now);
+        }
+    }
+
     /// A lane is to stop.
     pub(super) fn stop(&mut self, tenant: TenantId, revision: i64, now: Now) {
         match self.lanes.get_mut(&tenant) {
@@ -264,6 +273,7 @@ impl Lanes {
         }
         self.admission.grows(tenant, lane.grows());
         self.load.holds(tenant, lane.buffer.unsettled() > 0);
+        self.load.is_slowed(tenant, lane.is_slowed(now.instant));
         self.agenda.set(tenant, lane.due(now.instant));
         self.tell(tenant);
     }

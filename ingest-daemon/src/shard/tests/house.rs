@@ -43,6 +43,8 @@ pub(super) struct House {
     pub(super) last_tag: u64,
     pub(super) unacked: BTreeSet<u64>,
     pub(super) acked: BTreeSet<u64>,
+    /// What was acknowledged or given back since that was last looked at.
+    pub(super) off: Vec<u64>,
     pub(super) back: BTreeSet<u64>,
     pub(super) consumers: BTreeSet<TenantId>,
     pub(super) asked: Vec<TenantId>,
@@ -80,6 +82,7 @@ impl House {
             last_tag: 0,
             unacked: BTreeSet::new(),
             acked: BTreeSet::new(),
+            off: Vec::new(),
             back: BTreeSet::new(),
             consumers: BTreeSet::new(),
             asked: Vec::new(),
@@ -247,10 +250,12 @@ impl House {
                     self.acked.extend(off.iter().inspect(|tag| {
                         self.unacked.remove(tag);
                     }));
+                    self.off.extend(off);
                 }
                 Action::GiveBack(tag) => {
                     assert!(self.unacked.remove(&tag));
                     self.back.insert(tag);
+                    self.off.push(tag);
                 }
                 Action::Publish(tenant, letter) => self.letters.push((tenant, letter)),
                 Action::Look(tenant) => self.looks.push(tenant),

@@ -4,6 +4,7 @@ mod admission;
 mod apart;
 mod consumers;
 mod house;
+mod limits;
 mod silence;
 mod simulation;
 

@@ -5,8 +5,9 @@
 //! So the rows of a commit are what came during the last one, unless somebody waits: without gathering one tenant
 //! settles at ten rows a commit here.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
+use common::id::TenantId;
 use proptest::prelude::*;
 
 use super::house::{House, settled, tenant};
@@ -28,8 +29,8 @@ struct World {
     queues: Vec<Queue>,
     /// Who is served next.
     turn: usize,
-    /// Whose every tag that the broker's books have is, oldest first.
-    open: VecDeque<(u64, usize)>,
+    /// Whose every tag that the broker's books have is.
+    open: HashMap<u64, usize>,
     /// What came and was not read yet.
     unread: Vec<usize>,
     under_way: Option<(Commit, Duration)>,
@@ -37,6 +38,8 @@ struct World {
     credit: f64,
     steps: u64,
     rows: usize,
+    /// How many of them are of whom.
+    rows_of: HashMap<TenantId, usize>,
     commits: usize,
     gathered: bool,
     /// How many messages were on their way to a consumer that was cancelled meanwhile.
@@ -73,12 +76,13 @@ impl World {
             database,
             queues: Vec::new(),
             turn: 0,
-            open: VecDeque::new(),
+            open: HashMap::new(),
             unread: Vec::new(),
             under_way: None,
             credit: 0.0,
             steps: 0,
             rows: 0,
+            rows_of: HashMap::new(),
             commits: 0,
             gathered: false,
             crossed: 0,
@@ -95,6 +99,20 @@ impl World {
                 open: 0,
             }),
         }
+    }
+
+    /// A lane is to be stored no faster than this.
+    fn limit(&mut self, lane: usize, per_second: f64) {
+        let now = self.house.now();
+        self.house.lanes.limit(tenant(lane), Some(per_second), now);
+    }
+
+    /// How many rows of a lane are stored within some time.
+    fn rows_of(&mut self, lane: usize, time: Duration) -> usize {
+        let stored = |world: &Self| world.rows_of.get(&tenant(lane)).copied().unwrap_or_default();
+        let before = stored(self);
+        self.run(time);
+        stored(self) - before
     }
 
     fn run(&mut self, time: Duration) -> Seen {
@@ -126,6 +144,9 @@ impl World {
         let storing = self.under_way.is_some() || gathers;
         if let Some((commit, _)) = self.under_way.take_if(|(_, end)| *end <= self.house.elapsed) {
             self.rows += rows(&commit);
+            for portion in &commit.portions {
+                *self.rows_of.entry(portion.tenant).or_default() += portion.messages.len();
+            }
             self.commits += 1;
             self.house.settle(commit, settled, false);
             self.cancelled(&[]);
@@ -145,10 +166,8 @@ impl World {
 
     /// Delivers what the broker has time for.
     fn broker(&mut self) {
-        while let Some(&(tag, lane)) = self.open.front()
-            && !self.house.unacked.contains(&tag)
-        {
-            self.open.pop_front();
+        let off = std::mem::take(&mut self.house.off);
+        for lane in off.iter().filter_map(|tag| self.open.remove(tag)) {
             let queue = self.queues.iter_mut().find(|queue| queue.lane == lane);
             queue.unwrap().open -= 1;
         }
@@ -279,6 +298,52 @@ fn nothing_gathers_when_tenants_send_now_and_then() {
     assert!(!world.gathered);
     // Each in a commit of its own, but for what comes at the same time.
     assert!(world.rows >= 998 && world.commits > 900, "{}", world.commits);
+}
+
+#[test]
+fn a_limited_lane_keeps_its_rate() {
+    // Faster ones hold too little for so slow a database to keep up with them.
+    for (per_second, database) in [
+        (1.0, QUICK),
+        (1.0, SLOW),
+        (90.0, QUICK),
+        (90.0, SLOW),
+        (500.0, QUICK),
+        (500.0, SLOW),
+        (4_000.0, QUICK),
+    ] {
+        let mut world = World::new(2, 256, database);
+        world.limit(0, per_second);
+        world.publish(0, usize::MAX / 2);
+        world.run(ms(1_000));
+        let rows = world.rows_of(0, ms(10_000)) as f64;
+        // And what it may catch up on.
+        let most = per_second * 10.2 + 2.0;
+        assert!(
+            rows >= per_second * 9.7 && rows <= most,
+            "{per_second} {database:?}: {rows}"
+        );
+        assert_eq!(world.crossed, 0, "{per_second}");
+    }
+}
+
+#[test]
+fn nobody_is_slower_beside_limited_lanes() {
+    let alone = one_busy(50, 256, QUICK, 300);
+    for (limited, per_second) in [(1, 1.0), (1, 100.0), (1, 1_000.0), (20, 20.0)] {
+        let mut world = World::new(50, 256, QUICK);
+        for lane in 1..=limited {
+            world.limit(lane, per_second);
+            world.publish(lane, usize::MAX / 2);
+        }
+        world.publish(0, usize::MAX / 2);
+        world.run(ms(300));
+        let rows = world.rows_of(0, ms(1_000));
+        assert!(
+            rows * 100 >= alone.rows * 5 * 93,
+            "{limited} at {per_second}: {rows}, {alone:?}"
+        );
+    }
 }
 
 proptest! {

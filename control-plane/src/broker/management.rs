@@ -1,0 +1,256 @@
+//! RabbitMQ's management API: for what AMQP has no words for.
+
+use std::collections::BTreeMap;
+
+use common::{
+    broker::{self, REQUEST_TIMEOUT},
+    config::{self, Rabbitmq, Secret},
+    tls,
+};
+use reqwest::{Method, Response, StatusCode, Url};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::outbound;
+
+/// The key that says where it is.
+pub(crate) const KEY: &str = "rabbitmq.management_url";
+/// The most characters of what it says that are passed on.
+const REASON_CHARACTERS: usize = 300;
+
+/// Why it could not do something.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// It cannot be reached, or does not answer.
+    #[error("RabbitMQ's management API ({KEY}) cannot be asked: {0}")]
+    Away(String),
+    /// It does not do what it is asked.
+    #[error("RabbitMQ's management API ({KEY}) answers {status}: {reason}")]
+    Refused {
+        /// The HTTP status.
+        status: StatusCode,
+        /// What it says.
+        reason: String,
+    },
+}
+
+/// The management API of one vhost; a handle.
+#[derive(Clone, Debug)]
+pub(crate) struct Management {
+    /// Without a login.
+    url: Url,
+    /// Where the URL says so.
+    tls: Option<tls::Client>,
+    user: String,
+    password: Secret,
+    vhost: String,
+}
+
+/// A rule for queues: what they are to be like beside what they were declared with. Of several only one holds, that of
+/// the highest priority.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Policy {
+    /// Which queues, as a regular expression.
+    pub(crate) pattern: String,
+    /// What of them.
+    pub(crate) definition: BTreeMap<String, Value>,
+    pub(crate) priority: i32,
+    #[serde(rename = "apply-to")]
+    pub(crate) apply_to: String,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+    #[serde(flatten)]
+    policy: Policy,
+}
+
+impl Management {
+    /// None where no URL is configured. The login is the URL's own, or that of `rabbitmq.url`.
+    pub(crate) fn new(config: &Rabbitmq) -> Result<Option<Self>, config::Error> {
+        if config.management_url.is_empty() {
+            return Ok(None);
+        }
+        let mut url = parse(&config.management_url)?;
+        let amqp = broker::parse(&config.url)?;
+        let decoded = |text: &str| {
+            let text = percent_encoding::percent_decode_str(text).decode_utf8();
+            text.map(String::from).map_err(|error| failed(error.to_string()))
+        };
+        let (user, password) = match url.username() {
+            "" => (
+                amqp.authority.userinfo.username,
+                amqp.authority.userinfo.password.into(),
+            ),
+            user => (
+                decoded(user)?,
+                decoded(url.password().unwrap_or_default())?.into(),
+            ),
+        };
+        // A URL with a host can be without a login.
+        let _ = (url.set_username(""), url.set_password(None));
+        let tls = match url.scheme() {
+            "https" => Some(tls::Client::new("rabbitmq.tls", &config.tls)?),
+            _ => None,
+        };
+        Ok(Some(Self {
+            url,
+            tls,
+            user,
+            password,
+            vhost: amqp.vhost,
+        }))
+    }
+
+    /// All policies of the vhost, by name.
+    pub(crate) async fn policies(&self) -> Result<BTreeMap<String, Policy>, Error> {
+        let path = ["policies", &self.vhost];
+        let answer = self.ask(Method::GET, &path, None::<&()>).await?;
+        let policies: Vec<Named> = answer.json().await.map_err(away)?;
+        Ok(policies
+            .into_iter()
+            .map(|named| (named.name, named.policy))
+            .collect())
+    }
+
+    /// Sets a policy, or sets it otherwise.
+    pub(crate) async fn set_policy(&self, name: &str, policy: &Policy) -> Result<(), Error> {
+        let path = ["policies", &self.vhost, name];
+        self.ask(Method::PUT, &path, Some(policy)).await.map(drop)
+    }
+
+    /// Deletes a policy; one that is gone already is no error.
+    pub(crate) async fn delete_policy(&self, name: &str) -> Result<(), Error> {
+        let path = ["policies", &self.vhost, name];
+        self.delete(&path).await
+    }
+
+    /// What is gone already is no error.
+    async fn delete(&self, path: &[&str]) -> Result<(), Error> {
+        match self.ask(Method::DELETE, path, None::<&()>).await {
+            Err(Error::Refused { status, .. }) if status == StatusCode::NOT_FOUND => Ok(()),
+            answer => answer.map(drop),
+        }
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&impl Serialize>,
+    ) -> Result<Response, Error> {
+        let client = outbound::client(self.tls.clone(), REQUEST_TIMEOUT).await;
+        let client = client.map_err(Error::Away)?.no_proxy().build().map_err(away)?;
+        let mut request = client
+            .request(method, self.at(path))
+            .basic_auth(&self.user, Some(self.password.expose()));
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = request.send().await.map_err(away)?;
+        let status = answer.status();
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let text = answer.text().await.map_err(away)?;
+        let said = serde_json::from_str::<Value>(&text).ok();
+        let reason = said.as_ref().and_then(|said| said["reason"].as_str());
+        let reason = reason.unwrap_or(&text).chars().take(REASON_CHARACTERS).collect();
+        Err(Error::Refused { status, reason })
+    }
+
+    fn at(&self, path: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        // A URL with a host has a path.
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("api").extend(path);
+        }
+        url
+    }
+}
+
+/// Checks what a configuration says of it.
+pub(crate) fn check(config: &Rabbitmq, insecure: bool) -> Result<(), config::Error> {
+    if config.management_url.is_empty() {
+        return Ok(());
+    }
+    let url = parse(&config.management_url)?;
+    Management::new(config)?;
+    match url.scheme() {
+        "http" if !insecure => config::check_clear(KEY, url.host_str().unwrap_or_default(), "use https://"),
+        _ => Ok(()),
+    }
+}
+
+fn parse(url: &Secret) -> Result<Url, config::Error> {
+    config::validate_url(KEY, url, &["http", "https"])?;
+    let parsed = Url::parse(url.expose()).map_err(|error| failed(error.to_string()))?;
+    match parsed.has_host() {
+        true => Ok(parsed),
+        false => Err(failed("has no host".into())),
+    }
+}
+
+fn failed(message: String) -> config::Error {
+    config::Error::key(KEY, message)
+}
+
+fn away(error: reqwest::Error) -> Error {
+    Error::Away(outbound::failure(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(management_url: &str) -> Rabbitmq {
+        Rabbitmq {
+            url: "amqp://jalur:p%40ss@localhost:5672/a%2Fb".into(),
+            management_url: management_url.into(),
+            ..Rabbitmq::default()
+        }
+    }
+
+    #[test]
+    fn its_login_is_its_own_or_the_brokers_and_is_in_no_url() {
+        assert!(Management::new(&config("")).unwrap().is_none());
+        let of = |url| Management::new(&config(url)).unwrap().unwrap();
+        let own = of("http://admin:s%2Fecret@localhost:15672");
+        assert_eq!((own.user.as_str(), own.password.expose()), ("admin", "s/ecret"));
+        let brokers = of("http://localhost:15672/");
+        assert_eq!(
+            (brokers.user.as_str(), brokers.password.expose()),
+            ("jalur", "p@ss")
+        );
+        for management in [own, brokers, of("http://u:p@localhost:15672/behind/")] {
+            let url = management.at(&["policies", &management.vhost]).to_string();
+            assert!(url.starts_with("http://localhost:15672/"), "{url}");
+            assert!(url.ends_with("/api/policies/a%2Fb"), "{url}");
+            assert!(!format!("{management:?}").contains("ecret"));
+        }
+    }
+
+    #[test]
+    fn other_machines_are_asked_in_clear_only_where_that_is_said() {
+        let check = |url, insecure| check(&config(url), insecure).map_err(|error| error.to_string());
+        for url in ["", "http://localhost:15672", "https://rabbit:15671"] {
+            check(url, false).unwrap();
+        }
+        let error = check("http://rabbit:15672", false).unwrap_err();
+        assert!(error.contains(KEY) && error.contains("https://"), "{error}");
+        check("http://rabbit:15672", true).unwrap();
+        for bad in ["rabbit:15672", "amqp://rabbit", "http://"] {
+            assert!(check(bad, true).unwrap_err().contains(KEY), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_policy_is_read_as_it_is_written() {
+        let json = r#"[{"vhost":"v","name":"n","pattern":"^q$","apply-to":"queues","definition":{"max-length":1},"priority":7}]"#;
+        let named: Vec<Named> = serde_json::from_str(json).unwrap();
+        assert_eq!((named[0].name.as_str(), named[0].policy.priority), ("n", 7));
+        let written = serde_json::to_value(&named[0].policy).unwrap();
+        assert_eq!(written["apply-to"], "queues");
+    }
+}

@@ -1,0 +1,18 @@
+//! What a tenant may use: how fast it may publish and be stored, and how much of it may wait.
+//!
+//! [`model`] checks, [`store`] is the SQL, [`Limiting`] is what callers ask. The limits are columns of the tenant's row,
+//! which publishing reads anyhow: what [`publishing`] is told with every call is what holds then. What may wait is the
+//! broker's to refuse, which [`backlog`] tells it.
+
+mod backlog;
+mod model;
+mod publishing;
+mod service;
+mod store;
+
+pub(crate) use self::{
+    backlog::Backlogs,
+    model::Limits,
+    publishing::{PublishRates, TooFast},
+    service::Limiting,
+};
