@@ -14,6 +14,11 @@ impl TenantId {
         format!("tenant_{self}_queue")
     }
 
+    /// The exchange that the tenant's logins publish to. All that comes there goes to the tenant's queue.
+    pub fn exchange(self) -> String {
+        format!("tenant_{self}")
+    }
+
     /// The durable queue of messages that failed for good.
     pub fn dead_letter_queue(self) -> String {
         format!("tenant_{self}_dlq")
@@ -63,6 +68,7 @@ mod tests {
             TENANT.queue(),
             "tenant_01910000-0000-7000-8000-000000000001_queue"
         );
+        assert_eq!(TENANT.exchange(), "tenant_01910000-0000-7000-8000-000000000001");
         assert_eq!(
             TENANT.dead_letter_queue(),
             "tenant_01910000-0000-7000-8000-000000000001_dlq"

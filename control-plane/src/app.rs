@@ -44,7 +44,7 @@ use crate::{
     audit::{self, Audit},
     broker::{DeadLetterQueues, Publisher, Queues, management::Management},
     config::Config,
-    credentials::{Credentials, Hashing, revocations},
+    credentials::{Credentials, Hashing, Logins, revocations},
     dead_letters::DeadLetters,
     fleet::{Changes, Connections, Fleet, assigner, expiry::Expiry, watch::Watch},
     gateway::{self, Front, Origins, PUBLIC_MESSAGE_BYTES},
@@ -100,7 +100,8 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     let queues = Queues::new(queues, config.rabbitmq.queue_type);
     let fleet = Fleet::new(pool.clone(), changes.clone());
     let missed = Missed::default();
-    let backlogs = Backlogs::new(Management::new(&config.rabbitmq)?);
+    let management = Management::new(&config.rabbitmq)?;
+    let backlogs = Backlogs::new(management.clone());
     let tenants = Tenants {
         pool: pool.clone(),
         schema: partition::pool(&config.database, "jalur control-plane schema")?,
@@ -135,10 +136,12 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
         DeadLetterQueues::new(letters, publisher, queues.in_hand()),
         database::pool(&one_connection, "jalur control-plane dead letters")?,
     );
+    let logins = Logins::new(pool.clone(), tenants.clone(), management);
     let credentials = Credentials::new(
         pool.clone(),
         tenants.clone(),
         Hashing::new()?,
+        logins.clone(),
         keys.clone(),
         config.auth.token_ttl,
     );
@@ -178,6 +181,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     );
     let renewing = keys.clone().renew(move || options.load(), stopping());
     tasks.spawn("keys", renewing);
+    tasks.spawn("logins", logins.run(stopping()));
     let removing = audit::remove_old(pool.clone(), config.audit.max_age, stopping());
     tasks.spawn("removal of old audit events", removing);
     let revoked = config.auth.check_revocation.then(|| keys.revoked());

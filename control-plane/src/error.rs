@@ -162,9 +162,9 @@ impl From<QueueError> for Error {
     fn from(error: QueueError) -> Self {
         match error {
             QueueError::Broker(error) => error.into(),
-            error @ (QueueError::Mismatch { .. } | QueueError::Refused { .. }) => {
-                Self::Precondition(error.to_string())
-            }
+            error @ (QueueError::Mismatch { .. }
+            | QueueError::Exchange { .. }
+            | QueueError::Refused { .. }) => Self::Precondition(error.to_string()),
         }
     }
 }

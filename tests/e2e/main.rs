@@ -5,6 +5,7 @@
 
 mod audit;
 mod bad_input;
+mod broker_logins;
 mod chaos;
 mod concurrency;
 mod credentials;

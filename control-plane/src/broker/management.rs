@@ -1,20 +1,29 @@
 //! RabbitMQ's management API: for what AMQP has no words for.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, mem};
 
 use common::{
     broker::{self, REQUEST_TIMEOUT},
     config::{self, Rabbitmq, Secret},
     tls,
 };
+use lapin::uri::{AMQPUri, AMQPUserInfo};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::outbound;
 
 /// The key that says where it is.
 pub(crate) const KEY: &str = "rabbitmq.management_url";
+/// How many connections and channels a login may have open, over all nodes. A program has a few, and a tenant may have a
+/// hundred logins.
+const CONNECTIONS_MAX: u32 = 20;
+const CHANNELS_MAX: u32 = 200;
+/// What matches no name.
+const NOTHING: &str = "^$";
 /// The most characters of what it says that are passed on.
 const REASON_CHARACTERS: usize = 300;
 
@@ -43,7 +52,8 @@ pub(crate) struct Management {
     tls: Option<tls::Client>,
     user: String,
     password: Secret,
-    vhost: String,
+    /// Where AMQP is spoken, and in which vhost; of nobody.
+    amqp: AMQPUri,
 }
 
 /// A rule for queues: what they are to be like beside what they were declared with. Of several only one holds, that of
@@ -66,6 +76,16 @@ struct Named {
     policy: Policy,
 }
 
+impl Error {
+    /// Whether trying again may do it.
+    pub(crate) fn is_for_now(&self) -> bool {
+        match self {
+            Self::Away(_) => true,
+            Self::Refused { status, .. } => status.is_server_error(),
+        }
+    }
+}
+
 impl Management {
     /// None where no URL is configured. The login is the URL's own, or that of `rabbitmq.url`.
     pub(crate) fn new(config: &Rabbitmq) -> Result<Option<Self>, config::Error> {
@@ -73,16 +93,18 @@ impl Management {
             return Ok(None);
         }
         let mut url = parse(&config.management_url)?;
-        let amqp = broker::parse(&config.url)?;
+        let mut amqp = broker::parse(&config.url)?;
+        let nobody = AMQPUserInfo {
+            username: String::new(),
+            password: String::new(),
+        };
+        let own = mem::replace(&mut amqp.authority.userinfo, nobody);
         let decoded = |text: &str| {
             let text = percent_encoding::percent_decode_str(text).decode_utf8();
             text.map(String::from).map_err(|error| failed(error.to_string()))
         };
         let (user, password) = match url.username() {
-            "" => (
-                amqp.authority.userinfo.username,
-                amqp.authority.userinfo.password.into(),
-            ),
+            "" => (own.username, own.password.into()),
             user => (
                 decoded(user)?,
                 decoded(url.password().unwrap_or_default())?.into(),
@@ -99,13 +121,13 @@ impl Management {
             tls,
             user,
             password,
-            vhost: amqp.vhost,
+            amqp,
         }))
     }
 
     /// All policies of the vhost, by name.
     pub(crate) async fn policies(&self) -> Result<BTreeMap<String, Policy>, Error> {
-        let path = ["policies", &self.vhost];
+        let path = ["policies", &self.amqp.vhost];
         let answer = self.ask(Method::GET, &path, None::<&()>).await?;
         let policies: Vec<Named> = answer.json().await.map_err(away)?;
         Ok(policies
@@ -116,14 +138,56 @@ impl Management {
 
     /// Sets a policy, or sets it otherwise.
     pub(crate) async fn set_policy(&self, name: &str, policy: &Policy) -> Result<(), Error> {
-        let path = ["policies", &self.vhost, name];
+        let path = ["policies", &self.amqp.vhost, name];
         self.ask(Method::PUT, &path, Some(policy)).await.map(drop)
     }
 
     /// Deletes a policy; one that is gone already is no error.
     pub(crate) async fn delete_policy(&self, name: &str) -> Result<(), Error> {
-        let path = ["policies", &self.vhost, name];
+        let path = ["policies", &self.amqp.vhost, name];
         self.delete(&path).await
+    }
+
+    /// Makes the user `login`, who may publish to `exchange` and nothing else.
+    pub(crate) async fn make_login(&self, login: Uuid, secret: &Secret, exchange: &str) -> Result<(), Error> {
+        let login = login.to_string();
+        let user = json!({ "password": secret.expose(), "tags": "" });
+        self.ask(Method::PUT, &["users", &login], Some(&user)).await?;
+        // Before there is anything that it may do.
+        for (limit, value) in [
+            ("max-connections", CONNECTIONS_MAX),
+            ("max-channels", CHANNELS_MAX),
+        ] {
+            let path = ["user-limits", &login, limit];
+            self.ask(Method::PUT, &path, Some(&json!({ "value": value })))
+                .await?;
+        }
+        // The name is letters, digits, `-` and `_`, none of which means anything else in a pattern.
+        let permissions = json!({ "configure": NOTHING, "write": format!("^{exchange}$"), "read": NOTHING });
+        let path = ["permissions", &self.amqp.vhost, &login];
+        self.ask(Method::PUT, &path, Some(&permissions)).await.map(drop)
+    }
+
+    /// Removes the user `login` and closes its connections; one that is gone already is no error.
+    pub(crate) async fn remove_login(&self, login: Uuid) -> Result<(), Error> {
+        let login = login.to_string();
+        // In this order, so that it cannot come again. What is open would go on publishing: a channel remembers what
+        // its user might do.
+        self.delete(&["users", &login]).await?;
+        self.delete(&["connections", "username", &login]).await
+    }
+
+    /// The URL that `login` connects by. Both are written with nothing that means something else in one.
+    pub(crate) fn login_url(&self, login: Uuid, secret: &Secret) -> Secret {
+        let AMQPUri {
+            scheme,
+            authority,
+            vhost,
+            ..
+        } = &self.amqp;
+        let vhost = utf8_percent_encode(vhost, NON_ALPHANUMERIC);
+        let (host, port) = (&authority.host, authority.port);
+        format!("{scheme}://{login}:{}@{host}:{port}/{vhost}", secret.expose()).into()
     }
 
     /// What is gone already is no error.
@@ -224,7 +288,7 @@ mod tests {
             ("jalur", "p@ss")
         );
         for management in [own, brokers, of("http://u:p@localhost:15672/behind/")] {
-            let url = management.at(&["policies", &management.vhost]).to_string();
+            let url = management.at(&["policies", &management.amqp.vhost]).to_string();
             assert!(url.starts_with("http://localhost:15672/"), "{url}");
             assert!(url.ends_with("/api/policies/a%2Fb"), "{url}");
             assert!(!format!("{management:?}").contains("ecret"));

@@ -9,7 +9,11 @@ use common::{
     id::TenantId,
 };
 use lapin::{
-    options::{QueueDeclareOptions, QueueDeleteOptions},
+    ExchangeKind,
+    options::{
+        ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 
@@ -44,6 +48,16 @@ pub(crate) enum Error {
         detail: String,
         /// Whether messages can be taken in through it all the same.
         usable: bool,
+    },
+    /// An exchange of that name cannot be had as it is to be. Trying again changes nothing.
+    #[error(
+        "the exchange {exchange} is not as it is to be: {detail}; delete it in RabbitMQ, and it is made anew"
+    )]
+    Exchange {
+        /// Its name.
+        exchange: String,
+        /// What is different.
+        detail: String,
     },
     /// There is no such queue, and RabbitMQ makes none. Trying again changes nothing.
     #[error("RabbitMQ does not make the queue {queue}: {detail}")]
@@ -103,16 +117,56 @@ impl Queues {
         self.in_hand.clone()
     }
 
-    /// Declares both of a tenant's queues; where they are, nothing changes.
+    /// Declares both of a tenant's queues, and its exchange; where they are, nothing changes.
     pub(crate) async fn declare(&self, tenant: TenantId) -> Result<(), Error> {
-        // The second whatever comes of the first.
-        let messages = self.declare_one(tenant.queue()).await;
-        let letters = self.declare_one(tenant.dead_letter_queue()).await;
-        match (messages, letters) {
-            (Err(error), Ok(())) | (Ok(()), Err(error)) => Err(error),
-            // Of two the graver.
-            (Err(error), Err(other)) => Err(if error.is_usable() { other } else { error }),
-            (Ok(()), Ok(())) => Ok(()),
+        // Each whatever comes of the others.
+        let made = [
+            self.declare_one(tenant.queue()).await,
+            self.declare_one(tenant.dead_letter_queue()).await,
+            self.declare_exchange(tenant).await,
+        ];
+        let mut errors: Vec<_> = made.into_iter().filter_map(Result::err).collect();
+        // Of several the gravest.
+        errors.sort_by_key(Error::is_usable);
+        errors.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// A fanout exchange asks for no routing key, neither the message's own nor those in its CC and BCC headers, so what
+    /// comes there goes to what is bound to it and nowhere else: to the tenant's queue.
+    async fn declare_exchange(&self, tenant: TenantId) -> Result<(), Error> {
+        let channel = self.channels.take().await?;
+        let exchange = tenant.exchange();
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            ..ExchangeDeclareOptions::default()
+        };
+        let name = || exchange.as_str().into();
+        let declared = channel.exchange_declare(name(), ExchangeKind::Fanout, options, FieldTable::default());
+        if let Err(error) = within(declared).await {
+            let detail = match error.reply_code() {
+                Some(DIFFERS) => difference(&error.to_string()),
+                Some(ACCESS_REFUSED) => {
+                    "RabbitMQ's user may not make it; grant it configure, write and read (rabbitmqctl set_permissions)".into()
+                }
+                _ => return Err(error.into()),
+            };
+            return Err(Error::Exchange { exchange, detail });
+        }
+        let bound = channel.queue_bind(
+            tenant.queue().into(),
+            name(),
+            "".into(),
+            QueueBindOptions::default(),
+            FieldTable::default(),
+        );
+        match within(bound).await {
+            Ok(()) => {
+                channel.done();
+                Ok(())
+            }
+            // The queue is not there: that is said of the queue.
+            Err(error) if error.reply_code() == Some(NOT_FOUND) => Ok(()),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -154,8 +208,15 @@ impl Queues {
         arguments
     }
 
-    /// Deletes both of a tenant's queues, whatever is in them; those that are gone already are no error.
+    /// Deletes both of a tenant's queues, whatever is in them, and its exchange; what is gone already is no error.
     pub(crate) async fn delete(&self, tenant: TenantId) -> Result<(), broker::Error> {
+        let channel = self.channels.take().await?;
+        let options = ExchangeDeleteOptions::default();
+        match within(channel.exchange_delete(tenant.exchange().into(), options)).await {
+            Ok(()) => channel.done(),
+            Err(error) if error.reply_code() == Some(NOT_FOUND) => {}
+            Err(error) => return Err(error),
+        }
         for queue in [tenant.queue(), tenant.dead_letter_queue()] {
             let channel = self.channels.take().await?;
             match within(channel.queue_delete(queue.into(), QueueDeleteOptions::default())).await {

@@ -9,7 +9,7 @@ use tracing::debug;
 use uuid::Uuid;
 
 use super::{
-    Hashing,
+    Hashing, Login, Logins,
     model::{self, Credential, NewCredential, SECRET_BYTES},
     store,
 };
@@ -26,6 +26,14 @@ const LOOKED_UP_AT_ONCE: usize = 2;
 /// How long one waits for that at most.
 const LOOKUP_WAIT: Duration = Duration::from_secs(2);
 
+/// A credential that was made.
+#[derive(Debug)]
+pub(crate) struct Created {
+    pub(crate) client_id: Uuid,
+    pub(crate) secret: Secret,
+    pub(crate) login: Option<Login>,
+}
+
 /// A token that was sold.
 #[derive(Debug)]
 pub(crate) struct Token {
@@ -40,6 +48,7 @@ pub(crate) struct Credentials {
     pool: PgPool,
     tenants: Tenants,
     hashing: Hashing,
+    logins: Logins,
     keys: Keys,
     token_ttl: Duration,
     lookups: Arc<Semaphore>,
@@ -51,6 +60,7 @@ impl Credentials {
         pool: PgPool,
         tenants: Tenants,
         hashing: Hashing,
+        logins: Logins,
         keys: Keys,
         token_ttl: Duration,
     ) -> Self {
@@ -58,22 +68,17 @@ impl Credentials {
             pool,
             tenants,
             hashing,
+            logins,
             keys,
             token_ttl,
             lookups: Arc::new(Semaphore::new(LOOKED_UP_AT_ONCE)),
         }
     }
 
-    /// Makes a credential, and answers its id and its secret, which nobody can say a second time.
-    pub(crate) async fn create(
-        &self,
-        tenant: TenantId,
-        new: &NewCredential,
-    ) -> Result<(Uuid, Secret), Error> {
+    /// Makes a credential, and answers it with its secret, which nobody can say a second time.
+    pub(crate) async fn create(&self, tenant: TenantId, new: &NewCredential) -> Result<Created, Error> {
         if new.amqp {
-            return Err(Error::Precondition(
-                "amqp: logins at RabbitMQ are not available yet; leave it out".into(),
-            ));
+            self.logins.check()?;
         }
         // Before the costly part; the insertion looks again.
         self.tenants.get(tenant).await?;
@@ -81,7 +86,26 @@ impl Credentials {
         let secret = model::secret(rand::random::<[u8; SECRET_BYTES]>());
         let hash = self.hashing.hash(Some(tenant), secret.clone()).await?;
         store::insert(&self.pool, tenant, client_id, new, &hash).await?;
-        Ok((client_id, secret))
+        let login = match new.amqp {
+            true => Some(self.login(tenant, client_id, &secret).await?),
+            false => None,
+        };
+        Ok(Created {
+            client_id,
+            secret,
+            login,
+        })
+    }
+
+    /// Makes the login of a credential, or lets go of both.
+    async fn login(&self, tenant: TenantId, client_id: Uuid, secret: &Secret) -> Result<Login, Error> {
+        let made = self.logins.make(tenant, client_id, secret).await;
+        if made.is_err()
+            && let Err(error) = store::revoke(&self.pool, tenant, client_id).await
+        {
+            debug!(%client_id, %error, "a credential without its login is given up a minute later");
+        }
+        made
     }
 
     /// A tenant's credentials.
@@ -97,8 +121,16 @@ impl Credentials {
             Error::invalid("client_id", message)
         })?;
         self.tenants.get(tenant).await?;
-        if !store::revoke(&self.pool, tenant, id).await? {
-            return Err(Error::NoCredential(id));
+        let was = store::revoke(&self.pool, tenant, id).await?;
+        let was = was.ok_or(Error::NoCredential(id))?;
+        if was.amqp {
+            let removed = self.logins.remove(id).await;
+            removed.map_err(|error| {
+                Error::Unavailable(format!(
+                    "credential {id} is revoked, but its login at RabbitMQ is not removed yet: {error}. Nothing more is to be \
+                     done: it goes as soon as that is possible"
+                ))
+            })?;
         }
         Ok(())
     }

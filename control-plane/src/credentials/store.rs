@@ -61,8 +61,8 @@ pub(super) async fn insert(
         )));
     }
     sqlx::query(
-        "insert into credentials (client_id, tenant_id, role, label, secret_hash, amqp)
-         values ($1, $2, $3, $4, $5, $6)",
+        "insert into credentials (client_id, tenant_id, role, label, secret_hash, amqp, login)
+         values ($1, $2, $3, $4, $5, $6, case when $6 then 'making' end)",
     )
     .bind(client_id)
     .bind(tenant.0)
@@ -80,7 +80,7 @@ pub(super) async fn insert(
 pub(super) async fn list(pool: &PgPool, tenant: TenantId) -> Result<Vec<Credential>, Error> {
     Ok(sqlx::query_as(
         "select client_id, role, label, amqp, created_at, last_used_at from credentials
-         where tenant_id = $1 and revoked_at is null
+         where tenant_id = $1 and revoked_at is null and login is distinct from 'making'
          order by created_at, client_id
          limit $2",
     )
@@ -90,17 +90,28 @@ pub(super) async fn list(pool: &PgPool, tenant: TenantId) -> Result<Vec<Credenti
     .await?)
 }
 
-/// Revokes a tenant's credential; answers whether there was one.
-pub(super) async fn revoke(pool: &PgPool, tenant: TenantId, client_id: Uuid) -> Result<bool, Error> {
-    let revoked = sqlx::query(
+/// A credential that was revoked just now.
+#[derive(Debug, sqlx::FromRow)]
+pub(super) struct Revoked {
+    /// Whether it is a login at RabbitMQ, too.
+    pub(super) amqp: bool,
+}
+
+/// Revokes a tenant's credential; `None` where there was none.
+pub(super) async fn revoke(
+    pool: &PgPool,
+    tenant: TenantId,
+    client_id: Uuid,
+) -> Result<Option<Revoked>, Error> {
+    Ok(sqlx::query_as(
         "update credentials set revoked_at = now()
-         where client_id = $1 and tenant_id = $2 and revoked_at is null",
+         where client_id = $1 and tenant_id = $2 and revoked_at is null
+         returning amqp",
     )
     .bind(client_id)
     .bind(tenant.0)
-    .execute(pool)
-    .await?;
-    Ok(revoked.rows_affected() > 0)
+    .fetch_optional(pool)
+    .await?)
 }
 
 /// A credential that is good, of a tenant that lives.
@@ -144,7 +155,7 @@ pub(super) async fn tidy(pool: &PgPool, ago: Duration, limit: i64) -> Result<(),
     sqlx::query(
         "delete from credentials where client_id in (
              select client_id from credentials
-             where revoked_at is not null
+             where revoked_at is not null and login is null
                    and coalesce(last_used_at < now() - make_interval(secs => $1), true)
              limit $2)",
     )
@@ -153,4 +164,55 @@ pub(super) async fn tidy(pool: &PgPool, ago: Duration, limit: i64) -> Result<(),
     .execute(pool)
     .await?;
     Ok(())
+}
+
+/// The login of a credential is made; answers whether the credential is still good.
+pub(super) async fn login_made(pool: &PgPool, client_id: Uuid) -> Result<bool, Error> {
+    let made = sqlx::query(
+        "update credentials set login = 'made'
+         where client_id = $1 and login = 'making' and revoked_at is null",
+    )
+    .bind(client_id)
+    .execute(pool)
+    .await?;
+    Ok(made.rows_affected() > 0)
+}
+
+/// The login of a credential that was revoked is removed: for the first time, or for good.
+pub(super) async fn login_removed(pool: &PgPool, client_id: Uuid) -> Result<(), Error> {
+    sqlx::query(
+        "update credentials
+         set login = case when login = 'closing' and revoked_at < now() - interval '1 minute' then null else 'closing' end
+         where client_id = $1 and login is not null and revoked_at is not null",
+    )
+    .bind(client_id)
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Revokes credentials whose login was begun and not finished for longer than a call takes: a crash left them behind,
+/// and nobody knows their secret.
+pub(super) async fn give_up_logins(pool: &PgPool) -> Result<(), Error> {
+    sqlx::query(
+        "update credentials set revoked_at = now()
+         where login = 'making' and revoked_at is null and created_at < now() - interval '1 minute'",
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Credentials whose login is to be removed, for the first or the second time.
+pub(super) async fn unwanted_logins(pool: &PgPool, limit: i64) -> Result<Vec<Uuid>, Error> {
+    Ok(sqlx::query_scalar(
+        "select client_id from credentials
+         where login is not null and revoked_at is not null
+               and (login <> 'closing' or revoked_at < now() - interval '1 minute')
+         order by created_at
+         limit $1",
+    )
+    .bind(limit)
+    .fetch_all(pool)
+    .await?)
 }

@@ -5,7 +5,7 @@ use tonic::{Request, Response, Status};
 
 use super::{scope, timestamp};
 use crate::{
-    credentials::{Credential, Credentials, NewCredential, Role},
+    credentials::{Created, Credential, Credentials, Login, NewCredential, Role},
     error::Error,
 };
 
@@ -24,10 +24,19 @@ impl CredentialService for CredentialApi {
         let tenant = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
         let request = request.into_inner();
         let new = NewCredential::new(wanted(request.role)?, request.label, request.amqp)?;
-        let (client_id, secret) = self.credentials.create(tenant, &new).await?;
+        let Created {
+            client_id,
+            secret,
+            login,
+        } = self.credentials.create(tenant, &new).await?;
+        let amqp = |login: Login| v1::AmqpLogin {
+            url: login.url.expose().to_owned(),
+            exchange: login.exchange,
+        };
         Ok(Response::new(v1::CreateCredentialResponse {
             client_id: client_id.to_string(),
             client_secret: secret.expose().to_owned(),
+            amqp: login.map(amqp),
         }))
     }
 

@@ -28,6 +28,15 @@ const DECLARED_AT_ONCE: usize = 8;
 const DECLARING: Duration = Duration::from_secs(5);
 
 impl Tenants {
+    /// Makes what is missing of a tenant, or says why that cannot be had.
+    pub(crate) async fn ensure(&self, tenant: TenantId) -> Result<(), Error> {
+        let failures = self.keep(&[tenant]).await?;
+        failures
+            .into_iter()
+            .next()
+            .map_or(Ok(()), |(_, error)| Err(error))
+    }
+
     /// Makes what is missing of these tenants, of those that live. What stands in a tenant's way is that tenant's
     /// problem, and for an answer; an error is everybody's.
     pub(super) async fn keep(&self, tenants: &[TenantId]) -> Result<Vec<(TenantId, Error)>, Error> {
@@ -38,7 +47,6 @@ impl Tenants {
             }
         }
         failures.extend(self.make_queues(tenants).await?);
-        // Exchanges and bindings, once tenants have some, are declared here too.
         Ok(failures)
     }
 

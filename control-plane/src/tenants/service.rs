@@ -69,14 +69,7 @@ impl Tenants {
 
     /// Makes what a tenant needs, where it is not there yet, and lets the fleet know.
     pub(super) async fn provision(&self, id: TenantId) -> Result<Tenant, Error> {
-        let made = match self.keep(&[id]).await {
-            Ok(failures) => failures
-                .into_iter()
-                .next()
-                .map_or(Ok(()), |(_, error)| Err(error)),
-            Err(error) => Err(error),
-        };
-        made.map_err(|error| match error {
+        self.ensure(id).await.map_err(|error| match error {
             Error::NoTenant(_) => error,
             Error::Precondition(_) => Error::Precondition(format!(
                 "tenant {id} is not complete: {error}. It is completed as soon as that is mended, unless it is deleted"

@@ -189,6 +189,11 @@ pub(super) async fn set_deleting(pool: &PgPool, id: TenantId) -> Result<(), Erro
     .bind(id.0)
     .execute(&mut *transaction)
     .await?;
+    // Their logins go as those of revoked ones do.
+    sqlx::query("update credentials set revoked_at = now() where tenant_id = $1 and revoked_at is null")
+        .bind(id.0)
+        .execute(&mut *transaction)
+        .await?;
     transaction.commit().await?;
     if changed.rows_affected() == 0 {
         Err(Error::NoTenant(id))
@@ -203,7 +208,7 @@ pub(super) async fn set_gone(connection: impl PgExecutor<'_>, id: TenantId) -> R
         "with counters as (delete from positions where tenant_id = $1),
               lanes as (delete from assignments where tenant_id = $1),
               troubles as (delete from problems where tenant_id = $1),
-              clients as (delete from credentials where tenant_id = $1)
+              clients as (delete from credentials where tenant_id = $1 and login is null)
          update tenants set phase = 'gone', updated_at = now() where id = $1 and phase = 'deleting'",
     )
     .bind(id.0)

@@ -29,7 +29,7 @@ pub(super) fn request(method: &str) -> Option<Value> {
             { "payload": "any JSON value" },
         ] }),
         "ReplayDeadLetters" => json!({ "ids": [MESSAGE] }),
-        "CreateCredential" => json!({ "role": "tenant", "label": "order service, production" }),
+        "CreateCredential" => json!({ "role": "tenant", "label": "order service, production", "amqp": true }),
         "IssueToken" => json!({ "client_id": CLIENT, "client_secret": SECRET }),
         _ => return None,
     })
@@ -88,9 +88,15 @@ pub(super) fn answer(method: &str) -> Option<Value> {
             }],
             "next_cursor": "123",
         }),
-        "CreateCredential" => json!({ "client_id": CLIENT, "client_secret": SECRET }),
+        "CreateCredential" => json!({
+            "client_id": CLIENT, "client_secret": SECRET,
+            "amqp": {
+                "url": format!("amqp://{CLIENT}:{SECRET}@localhost:5672/%2F"),
+                "exchange": format!("tenant_{TENANT}"),
+            },
+        }),
         "ListCredentials" => json!({ "credentials": [{
-            "client_id": CLIENT, "role": "tenant", "label": "order service, production", "amqp": false,
+            "client_id": CLIENT, "role": "tenant", "label": "order service, production", "amqp": true,
             "created_at": TIME, "last_used_at": TIME,
         }] }),
         "RevokeCredential" => json!({}),

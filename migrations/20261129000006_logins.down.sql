@@ -1,0 +1,2 @@
+drop index credentials_logins;
+alter table credentials drop column login;
