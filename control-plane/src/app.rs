@@ -1,6 +1,7 @@
 //! The whole program: what is built, in which order it stops.
 
 use std::{
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -50,7 +51,7 @@ use crate::{
     gateway::{self, Front, Origins, PUBLIC_MESSAGE_BYTES},
     grpc::{AuditApi, AuthApi, CredentialApi, DeadLetterApi, FleetApi, MessageApi, TenantApi},
     identity::Keys,
-    limits::{Backlogs, Limiting, PublishRates},
+    limits::{Backlogs, Callers, Limiting, PublishRates},
     memory::Memory,
     messages::{MESSAGES_MAX, Publishing, Reading},
     migrations,
@@ -106,6 +107,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
         pool: pool.clone(),
         schema: partition::pool(&config.database, "jalur control-plane schema")?,
         queues: queues.clone(),
+        max: NonZeroU32::new(config.limits.tenants),
         backlogs: backlogs.clone(),
         fleet: fleet.clone(),
         missed: missed.clone(),
@@ -255,30 +257,33 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     for service in services {
         health.set_service_status(service, ServingStatus::Serving).await;
     }
-    let grpc = grpc
-        .add_service(health_service.max_decoding_message_size(PUBLIC_MESSAGE_BYTES))
-        .add_service(
-            reflection()
-                .build_v1()
-                .context("reflection")?
-                .max_decoding_message_size(PUBLIC_MESSAGE_BYTES),
-        )
-        .add_service(
-            reflection()
-                .build_v1alpha()
-                .context("reflection")?
-                .max_decoding_message_size(PUBLIC_MESSAGE_BYTES),
-        );
+    let mut grpc = grpc.add_service(health_service.max_decoding_message_size(PUBLIC_MESSAGE_BYTES));
+    if config.grpc.reflection {
+        grpc = grpc
+            .add_service(
+                reflection()
+                    .build_v1()
+                    .context("reflection")?
+                    .max_decoding_message_size(PUBLIC_MESSAGE_BYTES),
+            )
+            .add_service(
+                reflection()
+                    .build_v1alpha()
+                    .context("reflection")?
+                    .max_decoding_message_size(PUBLIC_MESSAGE_BYTES),
+            );
+    }
     let options = gateway::Options {
         keys,
         body_bytes_max: body_bytes,
         memory: Memory::new(config.limits.memory_bytes),
         offload,
         audit: Audit::new(pool.clone()),
+        callers: Callers::new(&config.limits),
         closing: closing.clone(),
     };
     let origins = Origins::new(&config.http.cors_origins).map_err(anyhow::Error::msg)?;
-    let router = gateway::router(Front::new(grpc, options, &meter), origins);
+    let router = gateway::router(Front::new(grpc, options, &meter), origins, config.http.docs);
 
     info!(listen = %listener.local_addr()?, tls = tls.is_some(), "serving gRPC and REST");
     let mut serving = tokio::spawn(listener::serve(listener, tls, router, closing.clone()));

@@ -35,9 +35,11 @@ pub struct Config {
     pub database: Database,
     /// Where the queues are.
     pub rabbitmq: Rabbitmq,
-    /// Who may call from a browser.
+    /// What is served over HTTP beside the API itself.
     pub http: Http,
-    /// How much one request may hold.
+    /// What is served over gRPC beside the API itself.
+    pub grpc: Grpc,
+    /// How much requests may hold, and how many there may be.
     pub limits: Limits,
     /// What is kept of who did what.
     pub audit: Audit,
@@ -129,14 +131,39 @@ impl From<KeyAlgorithm> for Algorithm {
 }
 
 /// What is served over HTTP beside the API itself.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Http {
     /// The origins whose pages may call, such as `https://console.example.com`; `*` is any. None unless said.
     pub cors_origins: Vec<String>,
+    /// Whether `/docs` and `/openapi.json` are served.
+    pub docs: bool,
 }
 
-/// How much one request may hold.
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            cors_origins: Vec::new(),
+            docs: true,
+        }
+    }
+}
+
+/// What is served over gRPC beside the API itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Grpc {
+    /// Whether reflection is served.
+    pub reflection: bool,
+}
+
+impl Default for Grpc {
+    fn default() -> Self {
+        Self { reflection: true }
+    }
+}
+
+/// How much requests may hold, and how many there may be.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
@@ -146,6 +173,14 @@ pub struct Limits {
     pub body_bytes: usize,
     /// The most memory that requests may hold, in bytes, all together; one tenant's half of it. More is refused.
     pub memory_bytes: usize,
+    /// How many requests a second one caller may make of this process; 0 is no limit.
+    pub requests_per_second: u32,
+    /// How many calls one caller may have under way in this process.
+    pub calls: u32,
+    /// How many streams one caller may have open to this process.
+    pub streams: u32,
+    /// How many tenants there may be; 0 is no limit.
+    pub tenants: u32,
 }
 
 /// What is kept of who did what.
@@ -176,6 +211,7 @@ impl Default for Config {
             database: Database::default(),
             rabbitmq: Rabbitmq::default(),
             http: Http::default(),
+            grpc: Grpc::default(),
             limits: Limits::default(),
             audit: Audit::default(),
             metrics: Metrics::default(),
@@ -206,6 +242,10 @@ impl Default for Limits {
             message_bytes: 1 << 20,
             body_bytes: 16 << 20,
             memory_bytes: 256 << 20,
+            requests_per_second: 0,
+            calls: 1_000,
+            streams: 1_000,
+            tenants: 0,
         }
     }
 }
@@ -218,6 +258,8 @@ pub(crate) const TOKEN_TTL_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// One to read messages, and two for other requests and the reconciler.
 const REQUESTS_CONNECTIONS_MIN: u32 = 3;
 
+/// More than a process has memory for.
+const UNDER_WAY_MAX: u32 = 1_000_000;
 /// A century.
 const AUDIT_AGE_MAX: Duration = Duration::from_secs(36_525 * 24 * 3_600);
 
@@ -281,6 +323,17 @@ impl common::config::Config for Config {
         if self.limits.memory_bytes < memory_bytes_min {
             let message = format!("is to be six times limits.body_bytes at least, {memory_bytes_min}");
             return Err(Error::key("limits.memory_bytes", message));
+        }
+        for (key, value) in [
+            ("limits.calls", self.limits.calls),
+            ("limits.streams", self.limits.streams),
+        ] {
+            if !(1..=UNDER_WAY_MAX).contains(&value) {
+                return Err(Error::key(
+                    key,
+                    format!("is to be 1 to {UNDER_WAY_MAX}, not {value}"),
+                ));
+            }
         }
         Origins::new(&self.http.cors_origins).map_err(|error| Error::key("http.cors_origins", error))?;
         if self.depth_interval < Duration::from_millis(100) {

@@ -24,8 +24,19 @@ use crate::request_id::{self, RequestId};
 
 const OPENAPI: &str = "/openapi.json";
 
-/// Everything on the API's port: `/openapi.json`, `/docs`, and the rest is `front`'s. Pages of these origins may call.
-pub fn router(front: Front, origins: Origins) -> Router {
+/// Everything on the API's port: `/openapi.json` and `/docs`, if they are wanted, and the rest is `front`'s. Pages of these
+/// origins may call.
+pub fn router(front: Front, origins: Origins, with_docs: bool) -> Router {
+    let router = match with_docs {
+        true => documents(),
+        false => Router::new(),
+    };
+    let router = router.fallback_service(front);
+    // In front of everything: no answer is without an id.
+    browsers::around(router, origins).layer(middleware::from_fn(request_id::assign))
+}
+
+fn documents() -> Router {
     let document = Bytes::from(openapi().to_string());
     let config = Arc::new(
         Config::new([OPENAPI])
@@ -36,7 +47,7 @@ pub fn router(front: Front, origins: Origins) -> Router {
     );
     let page = move |file: &str, request: &RequestId| page(file, request, Arc::clone(&config));
     let index = page.clone();
-    let router = Router::new()
+    Router::new()
         .route(
             OPENAPI,
             get(async move || {
@@ -62,9 +73,6 @@ pub fn router(front: Front, origins: Origins) -> Router {
         .method_not_allowed_fallback(async |verb: Verb, Extension(request): Extension<RequestId>| {
             Error::no_verb(&verb, "GET, HEAD".to_owned()).into_response(&request)
         })
-        .fallback_service(front);
-    // In front of everything: no answer is without an id.
-    browsers::around(router, origins).layer(middleware::from_fn(request_id::assign))
 }
 
 /// A file of Swagger UI, which is part of the program.

@@ -19,6 +19,7 @@ use super::{browsers, gone, grpc, metrics::Metrics, rest, routes};
 use crate::{
     audit::Audit,
     identity::{Caller, Keys},
+    limits::Callers,
     memory::Memory,
     offload::Offload,
 };
@@ -48,6 +49,8 @@ pub struct Options {
     pub offload: Offload,
     /// Where calls that change something are written down.
     pub audit: Audit,
+    /// What each caller may do.
+    pub(crate) callers: Callers,
     /// Ends the streams of reflection and health.
     pub closing: CancellationToken,
 }
@@ -61,6 +64,7 @@ pub(super) struct Shared {
     pub(super) memory: Memory,
     pub(super) offload: Offload,
     pub(super) audit: Audit,
+    pub(super) callers: Callers,
     pub(super) metrics: Metrics,
     /// Ends the streams that have no end of their own.
     pub(super) closing: CancellationToken,
@@ -95,6 +99,7 @@ impl Front {
             memory,
             offload,
             audit,
+            callers,
             closing,
         } = options;
         // Now, and not with the first request.
@@ -110,6 +115,7 @@ impl Front {
                 memory,
                 offload,
                 audit,
+                callers,
                 metrics: Metrics::new(meter),
                 closing,
                 public_calls: Arc::new(Semaphore::new(grpc::PUBLIC_CALLS_MAX)),

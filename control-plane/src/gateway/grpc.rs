@@ -24,6 +24,7 @@ use crate::{
     audit::Recording,
     failure::Reason,
     identity::{self, Lifetime, rules},
+    limits::Kind,
     memory::{Account, Full},
     request_id::{self, RequestId},
 };
@@ -156,12 +157,17 @@ async fn call(
             })?)
         }
     };
+    let is_stream = method.is_some_and(api::Method::is_streaming);
+    let begun = match &caller {
+        Some(caller) => Some(shared.callers.begin(caller, Kind::of(is_stream))?),
+        None => None,
+    };
     let bytes_max = shared.bytes_max(caller.as_ref());
     let account = shared.memory.account(caller.as_ref()).map_err(full)?;
     parts.extensions.insert(account.clone());
     let mut lifetime = None;
     if let Some(caller) = caller {
-        if method.is_some_and(api::Method::is_streaming) {
+        if is_stream {
             let lifetime = lifetime.insert(Lifetime::of(&caller));
             parts.extensions.insert(lifetime.clone());
         }
@@ -181,7 +187,7 @@ async fn call(
         Ok(response) => response,
         Err(never) => match never {},
     };
-    Ok((response.map(|body| keep(body, (account, place))), lifetime))
+    Ok((response.map(|body| keep(body, (account, place, begun))), lifetime))
 }
 
 /// Reads a call's one message, and refuses one that would become much larger than it is.

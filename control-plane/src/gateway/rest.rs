@@ -25,6 +25,7 @@ use crate::{
     audit::Recording,
     failure::Reason,
     identity,
+    limits::Kind,
     request_id::{self, RequestId},
 };
 
@@ -108,6 +109,10 @@ async fn exchange(
             failed(Reason::Overloaded.status("too many calls without a token are under way; try again"))
         })?),
     };
+    let begun = match &caller {
+        Some(caller) => Some(shared.callers.begin(caller, Kind::Call).map_err(failed)?),
+        None => None,
+    };
     let bytes_max = shared.bytes_max(caller.as_ref());
     let asked = oauth::Asked::of(method, &parts.headers)?;
     let account = shared.memory.account(caller.as_ref()).map_err(Error::full)?;
@@ -152,7 +157,7 @@ async fn exchange(
         .await
         .unwrap_or_else(|_| Err(Error::late(CALL_TIMEOUT.as_secs())))?;
     let body = Body::from(transcode::response(binding, &answer));
-    let mut response = Response::new(keep(body, account));
+    let mut response = Response::new(keep(body, (account, begun)));
     if method.creates() {
         *response.status_mut() = StatusCode::CREATED;
     }

@@ -1,6 +1,9 @@
 //! What callers ask of tenants.
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 use common::id::TenantId;
 use opentelemetry::metrics::Histogram;
@@ -46,6 +49,8 @@ pub(crate) struct Tenants {
     /// Where partitions are made and dropped.
     pub(crate) schema: PgPool,
     pub(crate) queues: Queues,
+    /// How many there may be.
+    pub(crate) max: Option<NonZeroU32>,
     pub(crate) backlogs: Backlogs,
     pub(crate) fleet: Fleet,
     pub(crate) missed: Missed,
@@ -55,7 +60,7 @@ pub(crate) struct Tenants {
 impl Tenants {
     /// Creates a tenant, or completes the creation that an earlier try with the same id began.
     pub(crate) async fn create(&self, new: &NewTenant) -> Result<Tenant, Error> {
-        let tenant = store::insert(&self.pool, new).await?;
+        let tenant = store::insert(&self.pool, new, self.max).await?;
         let tenant = match tenant.phase {
             Phase::Creating => self.provision(tenant.id).await?,
             Phase::Ready | Phase::Deleting | Phase::Gone => tenant,

@@ -1,5 +1,7 @@
 //! The tenants' rows.
 
+use std::num::NonZeroU32;
+
 use common::id::TenantId;
 use sqlx::{PgConnection, PgExecutor, PgPool};
 use uuid::Uuid;
@@ -12,10 +14,15 @@ const HOLD_TIMEOUT: &str = "6s";
 const NAME_TAKEN: &str = "tenants_name";
 
 /// Makes the row of a new tenant, or finds the one that an earlier try with the same id and content made.
-pub(super) async fn insert(pool: &PgPool, new: &NewTenant) -> Result<Tenant, Error> {
+/// There are `max` tenants at most, those that are being deleted among them.
+pub(super) async fn insert(pool: &PgPool, new: &NewTenant, max: Option<NonZeroU32>) -> Result<Tenant, Error> {
     let content = &new.content;
     let created_with =
         serde_json::to_string(content).map_err(|error| Error::Unavailable(error.to_string()))?;
+    let mut transaction = pool.begin().await?;
+    if let Some(max) = max {
+        make_sure_of_room(&mut transaction, new.id, max).await?;
+    }
     let inserted = sqlx::query_as::<_, Tenant>(
         "insert into tenants (id, name, description, status, phase, workers, created_with)
          values ($1, $2, $3, $4, 'creating', $5, $6::jsonb)
@@ -28,9 +35,10 @@ pub(super) async fn insert(pool: &PgPool, new: &NewTenant) -> Result<Tenant, Err
     .bind(content.status)
     .bind(new.workers)
     .bind(&created_with)
-    .fetch_optional(pool)
+    .fetch_optional(&mut *transaction)
     .await
     .map_err(|error| name_taken(error, &content.name))?;
+    transaction.commit().await?;
     if let Some(tenant) = inserted {
         return Ok(tenant);
     }
@@ -48,6 +56,31 @@ pub(super) async fn insert(pool: &PgPool, new: &NewTenant) -> Result<Tenant, Err
             new.id
         ))
     })
+}
+
+/// Fails where there are as many as there may be, and the one that is to be made is none of them. Whoever counts after us
+/// waits until ours is there.
+async fn make_sure_of_room(
+    connection: &mut PgConnection,
+    id: TenantId,
+    max: NonZeroU32,
+) -> Result<(), Error> {
+    sqlx::query("select pg_advisory_xact_lock(hashtext('jalur.tenants'))")
+        .execute(&mut *connection)
+        .await?;
+    let (others, known): (i64, bool) = sqlx::query_as(
+        "select count(*) filter (where id <> $1), count(*) filter (where id = $1) > 0
+         from tenants where phase <> 'gone'",
+    )
+    .bind(id.0)
+    .fetch_one(connection)
+    .await?;
+    match known || others < i64::from(max.get()) {
+        true => Ok(()),
+        false => Err(Error::Precondition(format!(
+            "there are {others} tenants, and limits.tenants allows no more; delete one, or have the limit raised"
+        ))),
+    }
 }
 
 fn name_taken(error: sqlx::Error, name: &str) -> Error {

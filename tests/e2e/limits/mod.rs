@@ -1,6 +1,7 @@
 //! What a tenant may use.
 
 mod backlog;
+mod callers;
 mod publishing;
 mod storing;
 

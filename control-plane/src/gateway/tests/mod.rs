@@ -30,7 +30,9 @@ use self::{echo::Echo, journal::Book};
 use super::{Front, Options, Origins, router};
 use crate::{
     audit::Audit,
+    config,
     identity::{Keys, Role},
+    limits::Callers,
     memory::Memory,
     offload::Offload,
 };
@@ -96,6 +98,7 @@ impl Gateway {
         let journal = Arc::new(Book::default());
         let options = Options {
             audit: Audit::in_journal(journal.clone()),
+            callers: Callers::new(&config::Limits::default()),
             keys: keys.clone(),
             body_bytes_max: BODY_BYTES_MAX,
             memory: Memory::new(MEMORY_BYTES),
@@ -104,7 +107,7 @@ impl Gateway {
         };
         let front = Front::new(inner, options, &metrics.meter());
         Self {
-            router: router(front, origins),
+            router: router(front, origins, true),
             closing,
             metrics,
             keys,
