@@ -5,6 +5,7 @@ use std::{env, error::Error, fs, path::PathBuf};
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=jalur");
     println!("cargo:rerun-if-changed=google");
+    println!("cargo:rerun-if-changed=buf");
 
     let mut files: Vec<PathBuf> = fs::read_dir("jalur/v1")?
         .map(|entry| entry.map(|entry| entry.path()))

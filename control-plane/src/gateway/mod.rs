@@ -35,6 +35,7 @@ mod oauth;
 mod openapi;
 mod rest;
 mod routes;
+mod rules;
 mod streams;
 mod summary;
 #[cfg(test)]

@@ -174,7 +174,7 @@ mod tests {
             ),
             (
                 "/messages?limit=3000000000",
-                "limit may be an integer from -2147483648 to 2147483647",
+                "limit may be an integer from 1 to 1000",
             ),
             ("/messages?cursor=1.5", "cursor may be an integer, not \"1.5\""),
             ("/messages?tenant_id=%ff", "tenant_id is no UTF-8"),

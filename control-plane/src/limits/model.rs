@@ -8,7 +8,7 @@ use crate::error::Error;
 const PER_SECOND_MAX: i32 = 1_000_000;
 /// The most messages and bytes of a backlog that a limit may allow.
 const BACKLOG_MESSAGES_MAX: i32 = 1_000_000_000;
-const BACKLOG_BYTES_MAX: i64 = 1 << 40;
+const BACKLOG_BYTES_MAX: i64 = 999_999_999_999;
 
 /// What a tenant may use. What is `None` is not limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, sqlx::FromRow)]
@@ -76,7 +76,7 @@ mod tests {
                 backlog_bytes: Some(BACKLOG_BYTES_MAX + 1),
                 ..most
             }),
-            "backlog_bytes: is to be 1 to 1099511627776, or left out for no limit, not 1099511627777"
+            "backlog_bytes: is to be 1 to 999999999999, or left out for no limit, not 1000000000000"
         );
     }
 }

@@ -63,7 +63,7 @@ async fn limits_are_set_all_at_once_and_shown() {
         ),
         (
             json!({ "backlog_bytes": "0" }),
-            "backlog_bytes: is to be 1 to 1099511627776",
+            "backlog_bytes: is to be 1 to 999999999999",
         ),
         (json!({ "per_second": 1 }), "per_second is unknown"),
     ] {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use uuid::Uuid;
 
-use crate::support::Stack;
+use crate::support::{Stack, eventually};
 
 /// Keys that are there for the control plane's own tests.
 macro_rules! pem {
@@ -47,7 +47,7 @@ pub(super) fn keys() -> NamedTempFile {
 }
 
 /// Every kind of caller of `own`, and of the tenant that is gone.
-pub(super) fn all(stack: &Stack, own: Uuid, gone: Uuid) -> Vec<Caller> {
+pub(super) async fn all(stack: &Stack, own: Uuid, gone: Uuid) -> Vec<Caller> {
     let good = |what: &str, role: Role, tenant: Option<Uuid>| Caller {
         what: what.to_owned(),
         token: stack.token(role, tenant),
@@ -66,6 +66,19 @@ pub(super) fn all(stack: &Stack, own: Uuid, gone: Uuid) -> Vec<Caller> {
         ),
         good("a tenant that is gone", Role::Tenant, Some(gone)),
     ];
+    let (bought, revoked) = tokio::join!(bought(stack, own), revoked(stack, own));
+    callers.push(Caller {
+        what: "a tenant's credential".to_owned(),
+        token: bought.1,
+        role: Some(Role::Tenant),
+        is_gone: false,
+    });
+    callers.push(Caller {
+        what: "one whose credential was revoked".to_owned(),
+        token: revoked,
+        role: None,
+        is_gone: false,
+    });
     callers.extend(bad(stack.secret(), own).into_iter().map(|(what, token)| Caller {
         what: format!("one whose token is {what}"),
         token,
@@ -73,6 +86,35 @@ pub(super) fn all(stack: &Stack, own: Uuid, gone: Uuid) -> Vec<Caller> {
         is_gone: false,
     }));
     callers
+}
+
+/// A credential of the tenant, and a token that it has bought.
+async fn bought(stack: &Stack, tenant: Uuid) -> (String, String) {
+    let path = format!("/api/tenants/{tenant}/credentials");
+    let (status, credential) = stack.post(&path, &stack.admin(), &json!({})).await;
+    assert_eq!(status, 201, "{credential}");
+    let id = credential["client_id"].as_str().unwrap().to_owned();
+    let (status, token) = stack
+        .post("/api/auth/token", "", &credential_of(&credential))
+        .await;
+    assert_eq!(status, 200, "{token}");
+    (id, token["access_token"].as_str().unwrap().to_owned())
+}
+
+fn credential_of(created: &Value) -> Value {
+    json!({ "client_id": created["client_id"], "client_secret": created["client_secret"] })
+}
+
+/// The token of a credential that was revoked since, where that is known already.
+async fn revoked(stack: &Stack, tenant: Uuid) -> String {
+    let (id, token) = bought(stack, tenant).await;
+    let path = format!("/api/tenants/{tenant}/credentials/{id}");
+    assert_eq!(stack.delete(&path, &stack.admin()).await.0, 200);
+    eventually("the revocation is known", async || {
+        stack.get("/messages", &token).await.0 == 401
+    })
+    .await;
+    token
 }
 
 /// Tokens that are no good, and why.

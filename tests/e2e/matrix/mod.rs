@@ -132,7 +132,7 @@ async fn every_caller_gets_what_is_theirs_and_learns_nothing_else() {
         .await;
     assert_eq!(status, 200, "{answer}");
 
-    let callers = callers::all(&stack, own.0, gone.0);
+    let callers = callers::all(&stack, own.0, gone.0).await;
     let targets = [
         Target::Own(own.0),
         Target::Other(other),

@@ -18,7 +18,7 @@ pub(super) use self::{
     scalar::from_text,
     write::{write, write_field},
 };
-use super::api;
+use super::{api, rules};
 use crate::excerpt::excerpt;
 
 /// The most elements of a list. No list of a request may hold more.
@@ -168,10 +168,19 @@ pub(super) fn word(value: &EnumValueDescriptor) -> String {
     name.to_ascii_lowercase()
 }
 
-/// The words that may be sent for an enum: all but the one for "not said".
-pub(super) fn words(descriptor: &EnumDescriptor) -> Vec<String> {
-    let values = descriptor.values().filter(|value| value.number() != 0);
-    values.map(|value| word(&value)).collect()
+/// The words that the field may hold, of an enum.
+pub(super) fn words(field: &FieldDescriptor, descriptor: &EnumDescriptor) -> Vec<String> {
+    sent(field, descriptor).map(|value| word(&value)).collect()
+}
+
+/// The values that the field may hold, of an enum: all but the one for "not said", and those that its rules take out.
+fn sent(field: &FieldDescriptor, descriptor: &EnumDescriptor) -> impl Iterator<Item = EnumValueDescriptor> {
+    let not = match rules::of(field).kind {
+        rules::Kind::Enum { not } => not,
+        _ => Vec::new(),
+    };
+    let values = descriptor.values();
+    values.filter(move |value| value.number() != 0 && !not.contains(&value.number()))
 }
 
 #[cfg(test)]
@@ -188,7 +197,7 @@ mod tests {
                 Shape::Message(message) => visit(&message, depth + 1, seen),
                 Shape::Enum(descriptor) => {
                     assert_eq!(word(&descriptor.default_value()), "unspecified");
-                    assert!(!words(&descriptor).is_empty());
+                    assert!(!words(&field, &descriptor).is_empty());
                 }
                 _ => {}
             }
@@ -207,8 +216,14 @@ mod tests {
 
     #[test]
     fn an_enums_words_have_no_prefix() {
-        let status = api::pool().get_enum_by_name("jalur.v1.TenantStatus").unwrap();
-        assert_eq!(words(&status), ["active", "paused", "creating"]);
+        let words = |message: &str| {
+            let message = api::pool().get_message_by_name(message).unwrap();
+            let field = message.get_field_by_name("status").unwrap();
+            words(&field, field.kind().as_enum().unwrap())
+        };
+        assert_eq!(words("jalur.v1.Tenant"), ["active", "paused", "creating"]);
+        // What cannot be sent is not offered.
+        assert_eq!(words("jalur.v1.UpdateTenantRequest"), ["active", "paused"]);
     }
 
     #[test]

@@ -127,14 +127,14 @@ fn value(field: &FieldDescriptor, json: &str) -> Result<Value, Error> {
         }
         Shape::Bool => boolean(json),
         Shape::Integer(width) if width.is_wide() => match string() {
-            Some(text) => integer(*width, &text),
-            None => integer(*width, json),
+            Some(text) => integer(field, *width, &text),
+            None => integer(field, *width, json),
         },
-        Shape::Integer(width) => integer(*width, json),
+        Shape::Integer(width) => integer(field, *width, json),
         Shape::Text => string()
             .map(|text| Value::String(text.into_owned()))
             .ok_or_else(|| "a string of Unicode characters".to_owned()),
-        Shape::Enum(descriptor) => enumeration(descriptor, string().as_deref().unwrap_or_default()),
+        Shape::Enum(descriptor) => enumeration(field, descriptor, string().as_deref().unwrap_or_default()),
         Shape::Time(descriptor) => timestamp(descriptor, string().as_deref().unwrap_or_default()),
         Shape::Message(_) => Err("an object".to_owned()),
         Shape::Unsupported => Err("given over gRPC only".to_owned()),

@@ -3,15 +3,18 @@
 use prost_reflect::{DynamicMessage, EnumDescriptor, FieldDescriptor, MessageDescriptor, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
-use super::{Error, Integer, Shape, word, words};
+use super::{
+    super::rules::{self, Kind},
+    Error, Integer, Shape, sent, word, words,
+};
 
 /// Reads a field from a path or a query, where everything is text.
 pub(in super::super) fn from_text(field: &FieldDescriptor, text: &str) -> Result<Value, Error> {
     let read = match Shape::of(field) {
         Shape::Bool => boolean(text),
-        Shape::Integer(width) => integer(width, text),
+        Shape::Integer(width) => integer(field, width, text),
         Shape::Text => Ok(Value::String(text.to_owned())),
-        Shape::Enum(descriptor) => enumeration(&descriptor, text),
+        Shape::Enum(descriptor) => enumeration(field, &descriptor, text),
         Shape::Time(descriptor) => timestamp(&descriptor, text),
         Shape::Json(_) | Shape::Message(_) | Shape::Unsupported => Err("given in a body only".to_owned()),
     };
@@ -28,32 +31,43 @@ pub(super) fn boolean(text: &str) -> Read {
 }
 
 /// Digits, with a minus at most: `1e3` and `1.0` are no integers, as a person who sends them may expect otherwise.
-pub(super) fn integer(width: Integer, text: &str) -> Read {
+pub(super) fn integer(field: &FieldDescriptor, width: Integer, text: &str) -> Read {
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err("an integer".to_owned());
     }
-    let (value, range) = match width {
+    let (value, least, most) = match width {
         Integer::I32 => (
             text.parse().map(Value::I32).ok(),
-            format!("{} to {}", i32::MIN, i32::MAX),
+            i32::MIN.into(),
+            i32::MAX.into(),
         ),
-        Integer::U32 => (text.parse().map(Value::U32).ok(), format!("0 to {}", u32::MAX)),
+        Integer::U32 => (text.parse().map(Value::U32).ok(), 0, u32::MAX.into()),
         Integer::I64 => (
             text.parse().map(Value::I64).ok(),
-            format!("{} to {}", i64::MIN, i64::MAX),
+            i64::MIN.into(),
+            i64::MAX.into(),
         ),
-        Integer::U64 => (text.parse().map(Value::U64).ok(), format!("0 to {}", u64::MAX)),
+        Integer::U64 => (text.parse().map(Value::U64).ok(), 0, u64::MAX.into()),
     };
-    value.ok_or_else(|| format!("an integer from {range}"))
+    // What does not fit the type is told what the field may be.
+    value.ok_or_else(|| {
+        let (least, most): (i128, i128) = match rules::of(field).kind {
+            Kind::Integer {
+                least: low,
+                most: high,
+            } => (low.map_or(least, i128::from), high.map_or(most, i128::from)),
+            _ => (least, most),
+        };
+        format!("an integer from {least} to {most}")
+    })
 }
 
-pub(super) fn enumeration(descriptor: &EnumDescriptor, text: &str) -> Read {
-    let mut values = descriptor.values().filter(|value| value.number() != 0);
-    values
+pub(super) fn enumeration(field: &FieldDescriptor, descriptor: &EnumDescriptor, text: &str) -> Read {
+    sent(field, descriptor)
         .find(|value| word(value) == text)
         .map(|value| Value::EnumNumber(value.number()))
-        .ok_or_else(|| format!("one of \"{}\"", words(descriptor).join("\", \"")))
+        .ok_or_else(|| format!("one of \"{}\"", words(field, descriptor).join("\", \"")))
 }
 
 pub(super) fn timestamp(descriptor: &MessageDescriptor, text: &str) -> Read {

@@ -13,7 +13,7 @@ use self::schema::{Direction, Schemas};
 use super::{
     api,
     routes::{self, Binding, Body},
-    transcode,
+    rules, transcode,
 };
 use crate::identity::Rule;
 
@@ -111,13 +111,20 @@ fn operation(binding: &Binding, schemas: &mut Schemas) -> Value {
         Body::Field(field) => schemas.of_field(field, Direction::Request),
     };
     operation["requestBody"] = json!({
-        "required": true,
+        "required": requires(binding),
         "content": { "application/json": content(body, examples::request(name)) },
     });
     if binding.method.issues_tokens() {
         operation["requestBody"]["content"][FORM] = form(method);
     }
     operation
+}
+
+/// Whether a body has to be there: one without is an empty object.
+fn requires(binding: &Binding) -> bool {
+    let input = binding.method.descriptor.input();
+    let mut fields = input.fields();
+    fields.any(|field| !binding.variables.contains(&field) && rules::of(&field).is_required)
 }
 
 /// Who may call, in words.
@@ -158,7 +165,7 @@ fn parameters(binding: &Binding) -> Vec<Value> {
         let mut parameter = json!({
             "name": field.name(),
             "in": place,
-            "required": place == "path",
+            "required": place == "path" || rules::of(field).is_required,
             "schema": schema::scalar(field),
         });
         if let Some(comment) = schema::comment(field) {

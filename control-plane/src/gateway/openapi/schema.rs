@@ -1,5 +1,7 @@
 //! Schemas of messages and fields.
 
+use std::fmt::Write as _;
+
 use prost_reflect::{FieldDescriptor, MessageDescriptor};
 use serde_json::{Map, Value, json};
 
@@ -7,12 +9,19 @@ use super::{
     super::{
         api,
         json::{Integer, Shape, words},
+        rules::{self, Kind, Rules},
     },
     examples, reference,
 };
+use crate::tenants::model::is_unseen;
 
-/// Which way a message goes. An answer always has the fields that have no presence; of a request all may be left
-/// out as far as the proto says.
+/// Messages that have another name here: in Go `NewMessage` is what makes a `Message`.
+const NAMES: &[(&str, &str)] = &[("NewMessage", "MessageToPublish")];
+/// How a UUID is written.
+const UUID: &str = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$";
+
+/// Which way a message goes. An answer always has the fields that have no presence; of a request those have to be there
+/// that the proto requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Request,
@@ -37,6 +46,10 @@ impl Schemas {
         elsewhere: &[FieldDescriptor],
     ) -> Value {
         let name = message.name();
+        let name = NAMES
+            .iter()
+            .find(|(own, _)| *own == name)
+            .map_or(name, |(_, name)| name);
         if !self.0.contains_key(name) {
             // First, so that a message within itself ends.
             self.0.insert(name.to_owned(), Value::Null);
@@ -50,7 +63,13 @@ impl Schemas {
     pub(super) fn of_field(&mut self, field: &FieldDescriptor, direction: Direction) -> Value {
         let element = match Shape::of(field) {
             Shape::Message(message) => self.of_message(&message, direction, &[]),
-            _ if field.is_list() => bare(field),
+            _ if field.is_list() => {
+                let mut element = bare(field);
+                if let Kind::List { items, .. } = rules::of(field).kind {
+                    bound(&mut element, &items);
+                }
+                element
+            }
             _ => return scalar(field),
         };
         let comment = comment(field);
@@ -62,8 +81,8 @@ impl Schemas {
             };
         }
         let mut list = json!({ "type": "array", "items": element });
+        bound(&mut list, &rules::of(field));
         if let Some(comment) = comment {
-            bound(&mut list, &comment, "minItems", "maxItems");
             list["description"] = comment.into();
         }
         list
@@ -80,7 +99,11 @@ impl Schemas {
         for field in message.fields().filter(|field| !elsewhere.contains(field)) {
             properties.insert(field.name().to_owned(), self.of_field(&field, direction));
             let is_left_out = field.supports_presence() || matches!(Shape::of(&field), Shape::Enum(_));
-            if direction == Direction::Answer && (field.is_list() || !is_left_out) {
+            let is_there = match direction {
+                Direction::Answer => field.is_list() || !is_left_out,
+                Direction::Request => rules::of(&field).is_required,
+            };
+            if is_there {
                 required.push(field.name().to_owned());
             }
         }
@@ -103,14 +126,8 @@ impl Schemas {
 /// The schema of a field that is no message, with what the proto says of it.
 pub(super) fn scalar(field: &FieldDescriptor) -> Value {
     let mut schema = bare(field);
+    bound(&mut schema, &rules::of(field));
     if let Some(comment) = comment(field) {
-        match schema["type"].as_str() {
-            Some("integer") => bound(&mut schema, &comment, "minimum", "maximum"),
-            Some("string") if comment.contains(" characters") => {
-                bound(&mut schema, &comment, "minLength", "maxLength");
-            }
-            _ => {}
-        }
         schema["description"] = comment.into();
     }
     if let Some(example) = examples::parameter(field) {
@@ -125,16 +142,48 @@ fn bare(field: &FieldDescriptor) -> Value {
         Shape::Integer(Integer::I32) => json!({ "type": "integer", "format": "int32" }),
         Shape::Integer(Integer::U32) => json!({ "type": "integer", "format": "int64", "minimum": 0 }),
         Shape::Integer(Integer::I64) => {
-            json!({ "type": "string", "format": "int64", "pattern": "^-?[0-9]+$" })
+            let pattern = digits(&rules::of(field).kind);
+            json!({ "type": "string", "format": "int64", "pattern": pattern })
         }
         Shape::Integer(Integer::U64) => {
             json!({ "type": "string", "format": "uint64", "pattern": "^[0-9]+$" })
         }
         Shape::Text => json!({ "type": "string" }),
-        Shape::Enum(descriptor) => json!({ "type": "string", "enum": words(&descriptor) }),
+        Shape::Enum(descriptor) => json!({ "type": "string", "enum": words(field, &descriptor) }),
         Shape::Time(_) => json!({ "type": "string", "format": "date-time" }),
         // Any value.
         Shape::Json(_) | Shape::Message(_) | Shape::Unsupported => json!({}),
+    }
+}
+
+/// A pattern without characters that nobody sees, which generators write into source text as they are.
+fn escaped(pattern: &str) -> String {
+    let escape = |text: &mut String, character: char| match is_unseen(character) {
+        true => {
+            // All of them are within the first plane.
+            let _ = write!(text, "\\u{:04x}", u32::from(character));
+        }
+        false => text.push(character),
+    };
+    pattern.chars().fold(String::new(), |mut text, character| {
+        escape(&mut text, character);
+        text
+    })
+}
+
+/// What a 64-bit integer looks like that is a string in JSON. The largest there is is cut to one whose digits say it.
+fn digits(kind: &Kind) -> String {
+    match kind {
+        // Empty in a query it is as good as absent.
+        Kind::Integer {
+            least: Some(0),
+            most: None,
+        } => "^([0-9]{0,18}|[0-8][0-9]{18})$".to_owned(),
+        Kind::Integer {
+            least: Some(1..),
+            most: Some(most),
+        } => format!("^[1-9][0-9]{{0,{}}}$", most.to_string().len() - 1),
+        _ => "^-?[0-9]+$".to_owned(),
     }
 }
 
@@ -143,49 +192,78 @@ pub(super) fn comment(field: &FieldDescriptor) -> Option<String> {
     api::comment(&field.parent_message().parent_file(), field.path())
 }
 
-/// Takes the limits that a comment states: `1 to 1,000` or `at most 1,000`.
-fn bound(schema: &mut Value, comment: &str, least: &str, most: &str) {
-    let words: Vec<_> = comment.split(' ').collect();
-    for triple in words.windows(3) {
-        if let (Some(from), "to", Some(to)) = (number(triple[0]), triple[1], number(triple[2])) {
-            schema[least] = from.into();
-            schema[most] = to.into();
-            return;
+/// Takes the bounds that the field's rules state.
+fn bound(schema: &mut Value, rules: &Rules) {
+    let is_text = schema["type"] == "string";
+    let mut set = |name: &str, bound: Option<Value>| {
+        if let Some(bound) = bound {
+            schema[name] = bound;
         }
-        if let ("at", "most", Some(to)) = (triple[0], triple[1], number(triple[2])) {
-            schema[most] = to.into();
-            return;
+    };
+    match &rules.kind {
+        Kind::Any => {}
+        // What JSON has as a string has no bounds there but its form.
+        Kind::Integer { .. } if is_text => {}
+        Kind::Integer { least, most } => {
+            set("minimum", least.map(Value::from));
+            set("maximum", most.map(Value::from));
+        }
+        Kind::Text {
+            is_uuid,
+            characters_min,
+            characters_max,
+            pattern,
+        } => {
+            set("minLength", characters_min.map(Value::from));
+            set("maxLength", characters_max.map(Value::from));
+            let pattern = pattern.as_deref().or(is_uuid.then_some(UUID));
+            // Empty is as good as absent there.
+            let pattern = pattern.map(escaped).map(|pattern| match rules.may_be_empty {
+                true => format!("^$|{pattern}"),
+                false => pattern,
+            });
+            match *is_uuid && !rules.may_be_empty {
+                true => set("format", Some("uuid".into())),
+                false => set("pattern", pattern.map(Value::from)),
+            }
+        }
+        Kind::Enum { .. } => {}
+        Kind::List { least, most, .. } => {
+            set("minItems", least.map(Value::from));
+            set("maxItems", most.map(Value::from));
         }
     }
-}
-
-fn number(word: &str) -> Option<u64> {
-    word.trim_end_matches([',', ';', '.', ':'])
-        .replace(',', "")
-        .parse()
-        .ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn bounds(comment: &str) -> Value {
-        let mut schema = json!({});
-        bound(&mut schema, comment, "min", "max");
-        schema
+    fn of(message: &str, field: &str) -> Value {
+        let message = api::pool()
+            .get_message_by_name(&format!("jalur.v1.{message}"))
+            .unwrap();
+        Schemas::default().of_field(&message.get_field_by_name(field).unwrap(), Direction::Request)
     }
 
     #[test]
-    fn limits_are_read_from_comments() {
+    fn bounds_are_the_rules() {
+        let workers = of("SetConcurrencyRequest", "workers");
         assert_eq!(
-            bounds("At most how many, 1 to 1,000; 100 when absent."),
-            json!({"min": 1, "max": 1000})
+            (&workers["minimum"], &workers["maximum"]),
+            (&json!(1), &json!(256))
         );
+        let name = of("CreateTenantRequest", "name");
+        assert_eq!((&name["minLength"], &name["maxLength"]), (&json!(1), &json!(200)));
+        let status = of("CreateTenantRequest", "status");
+        assert_eq!(status["enum"], json!(["active", "paused"]));
+        let ids = of("ReplayDeadLettersRequest", "ids");
         assert_eq!(
-            bounds("Free text, at most 2,000 characters."),
-            json!({"max": 2000})
+            (&ids["maxItems"], &ids["items"]["format"]),
+            (&json!(1_000), &json!("uuid"))
         );
-        assert_eq!(bounds("How many workers it has."), json!({}));
+        assert_eq!(of("GetTenantRequest", "id")["format"], "uuid");
+        let tenant = of("ListMessagesRequest", "tenant_id");
+        assert!(tenant["pattern"].as_str().unwrap().starts_with("^$|"), "{tenant}");
     }
 }

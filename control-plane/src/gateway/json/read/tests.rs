@@ -80,11 +80,11 @@ fn a_wrong_value_is_named_with_its_path_and_what_it_may_be() {
         ("[5]", "workers may be an integer, not an array."),
         (
             "2147483648",
-            "workers may be an integer from -2147483648 to 2147483647, not 2147483648.",
+            "workers may be an integer from 1 to 256, not 2147483648.",
         ),
         (
             "-99999999999999999999999",
-            "workers may be an integer from -2147483648 to 2147483647, not -999",
+            "workers may be an integer from 1 to 256, not -999",
         ),
     ] {
         let error = refused("SetConcurrencyRequest", &format!(r#"{{"workers":{body}}}"#));
@@ -92,7 +92,7 @@ fn a_wrong_value_is_named_with_its_path_and_what_it_may_be() {
     }
     let error = refused("CreateTenantRequest", r#"{"status":"gone"}"#);
     assert!(
-        error.starts_with(r#"status may be one of "active", "paused", "creating", not "gone""#),
+        error.starts_with(r#"status may be one of "active", "paused", not "gone""#),
         "{error}"
     );
     for status in [
@@ -189,10 +189,7 @@ fn wide_integers_are_read_from_numbers_and_strings() {
         assert_eq!(request.cursor, 9_007_199_254_740_993);
     }
     let error = refused("ListMessagesRequest", r#"{"cursor":"9223372036854775808"}"#);
-    assert!(
-        error.starts_with("cursor may be an integer from -9223372036854775808 to"),
-        "{error}"
-    );
+    assert!(error.starts_with("cursor may be an integer from 0 to"), "{error}");
 }
 
 #[test]
