@@ -146,6 +146,15 @@ async fn a_session_of_one_tenant_sees_nothing_of_another_whatever_it_asks() {
         .await;
     }
 
+    // The same connections serve both in turn, with plans of the first times and those of later ones.
+    for round in 0..20 {
+        assert_eq!(
+            (read(&rest, one).await, read(&rest, other).await),
+            (20, 20),
+            "{round}"
+        );
+    }
+
     let mut app = app(&stack).await;
     let mut seen = async |tenant: &str| -> (i64, i64) {
         let set = sqlx::query("select set_config('jalur.tenant', $1, false)").bind(tenant);
