@@ -28,6 +28,11 @@ pub(crate) enum Error {
     /// No living daemon has that id.
     #[error("daemon {0:?} is not alive; GET /api/daemons lists those that are")]
     NoDaemon(String),
+    /// The tenant has no stored message with that id.
+    #[error(
+        "no message {0} is stored; it may be in the queue or among the dead letters yet, or was never sent"
+    )]
+    NoMessage(Uuid),
     /// The tenant has no credential with that id.
     #[error(
         "the tenant has no credential {0}, or not any more; GET /api/tenants/{{id}}/credentials lists those it has"
@@ -87,7 +92,7 @@ impl Error {
             Self::TooLarge { .. } => Reason::RequestTooLarge,
             Self::NoTenant(_) => Reason::TenantNotFound,
             Self::NoDaemon(_) => Reason::DaemonNotFound,
-            Self::NoCredential(_) => Reason::NotFound,
+            Self::NoMessage(_) | Self::NoCredential(_) => Reason::NotFound,
             Self::Client => Reason::InvalidClient,
             Self::Exists(_) => Reason::AlreadyExists,
             Self::NoQueue(_) => Reason::QueueMissing,
@@ -111,6 +116,7 @@ impl Error {
             }
             Self::NoTenant(tenant) => failure.about("tenant_id", tenant),
             Self::NoDaemon(daemon) => failure.about("daemon_id", daemon),
+            Self::NoMessage(message) => failure.about("message_id", message),
             Self::NoCredential(credential) => failure.about("client_id", credential),
             Self::NoQueue(queue) => failure.about("queue", queue),
             Self::TooFast { retry_after, .. } => failure.again_after(*retry_after),

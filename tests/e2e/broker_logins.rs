@@ -122,13 +122,10 @@ async fn a_login_publishes_to_its_tenant_by_any_routing_key_and_lasts_until_it_i
     let (_, listed) = stack.get(&list, &stack.admin()).await;
     assert_eq!(listed["credentials"][0]["amqp"], json!(true), "{listed}");
 
-    assert_eq!(
-        stack
-            .delete(&format!("{list}/{}", login.id), &stack.admin())
-            .await
-            .0,
-        200
-    );
+    let revoked = stack
+        .delete(&format!("{list}/{}", login.id), &stack.admin())
+        .await;
+    assert_eq!(revoked.0, 200, "{}", revoked.1);
     eventually("its connection is closed", async || {
         !connection.status().connected()
     })

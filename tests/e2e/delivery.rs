@@ -1,5 +1,7 @@
 //! What becomes of a message, and how it is read back.
 
+use common::id::TenantId;
+use control_plane::identity::Role;
 use lapin::BasicProperties;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -136,4 +138,50 @@ async fn a_page_is_bounded_by_bytes_and_only_an_empty_one_is_the_end() {
     }
     assert_eq!(sizes, [2, 2, 2, 1, 0]);
     reader.expect(&sent[&tenant]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_message_is_found_by_its_id_by_those_whose_it_is() {
+    let stack = Stack::start(Options::default()).await;
+    let (tenant, other) = (stack.tenant("finds").await, stack.tenant("finds nothing").await);
+    let own = stack.token(Role::Tenant, Some(tenant.0));
+    let path = |tenant: TenantId, id: &str| format!("/api/tenants/{tenant}/messages/{id}");
+    let id = Uuid::now_v7();
+    let body = json!({ "messages": [{ "id": id, "payload": { "n": 1 } }, { "payload": 2 }] });
+    let messages = format!("/api/tenants/{tenant}/messages");
+    assert_eq!(stack.post(&messages, &own, &body).await.0, 200);
+    eventually("both are stored", async || {
+        let (_, page) = stack.get(&messages, &own).await;
+        page["data"].as_array().is_some_and(|data| data.len() == 2)
+    })
+    .await;
+    let (_, page) = stack.get(&messages, &own).await;
+    for message in page["data"].as_array().unwrap() {
+        let id = message["id"].as_str().unwrap();
+        assert_eq!(stack.get(&path(tenant, id), &own).await, (200, message.clone()));
+        assert_eq!(stack.get(&path(tenant, id), &stack.admin()).await.0, 200);
+        // Another tenant's is none of this one's, and this one's token is none for another tenant.
+        let (status, answer) = stack.get(&path(other, id), &stack.admin()).await;
+        assert_eq!(
+            (status, &answer["details"][0]["reason"]),
+            (404, &json!("NOT_FOUND"))
+        );
+        assert_eq!(stack.get(&path(other, id), &own).await.0, 403);
+    }
+    let (status, answer) = stack.get(&path(tenant, &Uuid::nil().to_string()), &own).await;
+    assert_eq!(status, 404);
+    let message = answer["message"].as_str().unwrap();
+    assert!(message.contains("no message 00000000"), "{message}");
+    let (status, answer) = stack.get(&path(tenant, "x"), &own).await;
+    assert_eq!(status, 400);
+    assert!(
+        answer["message"].as_str().unwrap().starts_with("message_id"),
+        "{answer}"
+    );
+    let nobody = path(TenantId(Uuid::now_v7()), &id.to_string());
+    let (status, answer) = stack.get(&nobody, &stack.admin()).await;
+    assert_eq!(
+        (status, &answer["details"][0]["reason"]),
+        (404, &json!("TENANT_NOT_FOUND"))
+    );
 }

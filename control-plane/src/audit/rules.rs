@@ -59,6 +59,7 @@ const METHODS: &[(&str, Rule)] = &[
         Rule::Denied { tenant: "tenant_id" },
     ),
     ("jalur.v1.MessageService/ListMessages", Rule::Nothing),
+    ("jalur.v1.MessageService/GetMessage", Rule::Nothing),
     ("jalur.v1.DeadLetterService/ListDeadLetters", Rule::Nothing),
     (
         "jalur.v1.DeadLetterService/ReplayDeadLetters",

@@ -1,6 +1,6 @@
 //! RabbitMQ's management API: for what AMQP has no words for.
 
-use std::{collections::BTreeMap, mem};
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use common::{
     broker::{self, REQUEST_TIMEOUT},
@@ -12,6 +12,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::outbound;
@@ -22,6 +23,8 @@ pub(crate) const KEY: &str = "rabbitmq.management_url";
 /// hundred logins.
 const CONNECTIONS_MAX: u32 = 20;
 const CHANNELS_MAX: u32 = 200;
+/// How long after a try to close connections it is tried again.
+const CLOSING: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(1)];
 /// What matches no name.
 const NOTHING: &str = "^$";
 /// The most characters of what it says that are passed on.
@@ -174,7 +177,16 @@ impl Management {
         // In this order, so that it cannot come again. What is open would go on publishing: a channel remembers what
         // its user might do.
         self.delete(&["users", &login]).await?;
-        self.delete(&["connections", "username", &login]).await
+        // RabbitMQ closes a deleted user's connections by itself, too, in its own time, and may fail to close one that is
+        // being closed already.
+        let path = ["connections", "username", &login];
+        for pause in CLOSING {
+            match self.delete(&path).await {
+                Err(error) if error.is_for_now() => sleep(pause).await,
+                closed => return closed,
+            }
+        }
+        self.delete(&path).await
     }
 
     /// The URL that `login` connects by. Both are written with nothing that means something else in one.

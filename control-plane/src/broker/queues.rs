@@ -126,9 +126,13 @@ impl Queues {
             self.declare_exchange(tenant).await,
         ];
         let mut errors: Vec<_> = made.into_iter().filter_map(Result::err).collect();
-        // Of several the gravest.
-        errors.sort_by_key(Error::is_usable);
-        errors.into_iter().next().map_or(Ok(()), Err)
+        // What stops the tenant first, and of the rest the last: dead letters are put right before the queue that fills
+        // them.
+        let grave = errors.iter().position(|error| !error.is_usable());
+        match grave.or(errors.len().checked_sub(1)) {
+            Some(at) => Err(errors.swap_remove(at)),
+            None => Ok(()),
+        }
     }
 
     /// A fanout exchange asks for no routing key, neither the message's own nor those in its CC and BCC headers, so what

@@ -5,5 +5,5 @@ mod read;
 
 pub(crate) use self::{
     publish::{MESSAGES_MAX, NewMessage, Publishing},
-    read::Reading,
+    read::{Message, Reading},
 };

@@ -10,7 +10,7 @@ use common::{
 };
 use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
-use tokio::time::timeout;
+use tokio::{sync::OwnedSemaphorePermit, time::timeout};
 use uuid::Uuid;
 
 use crate::{
@@ -35,7 +35,7 @@ const TENANT_SETTING: &str = "jalur.tenant";
 const SHARE_WAIT: Duration = Duration::from_secs(5);
 
 /// A stored message.
-#[derive(Debug)]
+#[derive(Debug, sqlx::FromRow)]
 pub(crate) struct Message {
     pub(crate) id: Uuid,
     pub(crate) position: i64,
@@ -98,12 +98,7 @@ impl Reading {
                 format!("is to be the next_cursor of another page, or 0, not {cursor}"),
             ));
         }
-        let share = timeout(SHARE_WAIT, self.shares.take(&tenant)).await;
-        let _share = share.map_err(|_| {
-            Error::Unavailable(format!(
-                "others read the messages of tenant {tenant} and are not answered yet; try again"
-            ))
-        })?;
+        let _share = self.share(tenant).await?;
         let mut connection = self.pool.acquire().await?;
         let mut page: Vec<Message> = Vec::new();
         let (mut bytes, mut after) = (0, cursor);
@@ -139,6 +134,51 @@ impl Reading {
             self.tenants.get(tenant).await?;
         }
         Ok(page)
+    }
+
+    /// The message with this id. It is held on `account`.
+    pub(crate) async fn message(
+        &self,
+        tenant: TenantId,
+        id: Uuid,
+        account: &Account,
+    ) -> Result<Message, Error> {
+        let _share = self.share(tenant).await?;
+        let mut connection = self.pool.acquire().await?;
+        // Whose it is the session is told as it is for a page.
+        let found = sqlx::query_as(
+            "select found.id, position, payload, created_at
+             from (select set_config($3, $1::text, false) as is offset 0) as told,
+                  lateral (
+                      select id, position, payload::text as payload, created_at
+                      from messages
+                      where tenant_id = $1 and id = $2 and told.is <> ''
+                  ) as found",
+        )
+        .bind(tenant.0)
+        .bind(id)
+        .bind(TENANT_SETTING)
+        .fetch_optional(&mut *connection)
+        .await?;
+        drop(connection);
+        let Some(message) = found else {
+            // Is it not there, or is nobody whose it could be?
+            self.tenants.get(tenant).await?;
+            return Err(Error::NoMessage(id));
+        };
+        let message: Message = message;
+        account.hold(message.payload.len() * COPIES)?;
+        Ok(message)
+    }
+
+    /// A turn among the tenant's readers.
+    async fn share(&self, tenant: TenantId) -> Result<Option<OwnedSemaphorePermit>, Error> {
+        let share = timeout(SHARE_WAIT, self.shares.take(&tenant)).await;
+        share.map_err(|_| {
+            Error::Unavailable(format!(
+                "others read the messages of tenant {tenant} and are not answered yet; try again"
+            ))
+        })
     }
 
     /// Up to `rows` rows after a position, cut where their payload exceeds `bytes`; one at least.

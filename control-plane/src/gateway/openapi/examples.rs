@@ -41,6 +41,10 @@ pub(super) fn answer(method: &str) -> Option<Value> {
         "id": TENANT, "name": "acme", "description": "Orders of ACME", "status": "active", "workers": 3,
         "created_at": TIME, "updated_at": TIME, "limits": {},
     });
+    let message = json!({
+        "id": MESSAGE, "tenant_id": TENANT, "position": "456",
+        "payload": { "order": 1, "amount": 12.50 }, "created_at": TIME,
+    });
     let daemon = json!({
         "id": DAEMON, "state": "ready", "capacity": 100_000, "lanes": 12, "workers": 40, "joined_at": TIME,
     });
@@ -59,13 +63,8 @@ pub(super) fn answer(method: &str) -> Option<Value> {
         "SetConcurrency" => json!({ "tenant_id": TENANT, "workers": 5, "applied": true }),
         "SetLimits" => limits(),
         "PublishMessages" => json!({ "ids": [MESSAGE, "0198c0de-7a69-7c1b-9a3e-2f5d8c6b4a02"] }),
-        "ListMessages" => json!({
-            "data": [{
-                "id": MESSAGE, "tenant_id": TENANT, "position": "456",
-                "payload": { "order": 1, "amount": 12.50 }, "created_at": TIME,
-            }],
-            "next_cursor": "456",
-        }),
+        "ListMessages" => json!({ "data": [message], "next_cursor": "456" }),
+        "GetMessage" => message,
         "ListDeadLetters" => json!({ "dead_letters": [{
             "id": MESSAGE, "reason": "not_json", "detail": "the body is no JSON: expected value at line 1 column 1",
             "attempts": 1, "first_failed_at": TIME, "failed_at": TIME, "payload": "not json", "bytes": 8,

@@ -123,4 +123,19 @@ impl message_service_server::MessageService for Echo {
             next_cursor: request.get_ref().cursor,
         }))
     }
+
+    async fn get_message(
+        &self,
+        request: tonic::Request<v1::GetMessageRequest>,
+    ) -> Answer<v1::GetMessageResponse> {
+        let tenant = Caller::of(&request)?.scope("tenant_id", &request.get_ref().tenant_id)?;
+        let message = v1::Message {
+            id: request.get_ref().message_id.clone(),
+            tenant_id: tenant.to_string(),
+            ..Default::default()
+        };
+        Ok(Response::new(v1::GetMessageResponse {
+            message: Some(message),
+        }))
+    }
 }
