@@ -8,6 +8,7 @@
 //! - [`listener`]: HTTP/1 and HTTP/2 on one port. [`admin`]: the one for `/livez`, `/readyz` and `/metrics`.
 //! - [`tls`]: certificates, for those who listen and those who connect.
 //! - [`second_look`]: telling a failure that lasts from half of a change.
+//! - [`causes`]: an error in full.
 //! - [`shares`]: what one may have of something that all share.
 //! - [`telemetry`]: logs and metrics.
 //! - [`shutdown`]: from a signal to a clean stop.
@@ -17,6 +18,7 @@
 pub mod admin;
 pub mod body;
 pub mod broker;
+pub mod causes;
 pub mod cli;
 pub mod config;
 pub mod database;

@@ -1,8 +1,8 @@
 //! HTTP to others: RabbitMQ's management and outside issuers.
 
-use std::{error::Error, panic, time::Duration};
+use std::{panic, time::Duration};
 
-use common::tls;
+use common::{causes::with_causes, tls};
 use reqwest::{Client, ClientBuilder, redirect};
 use tokio::task::spawn_blocking;
 
@@ -36,12 +36,5 @@ fn make(tls: Option<&tls::Client>, timeout: Duration) -> Result<ClientBuilder, S
 
 /// An error with its causes: the client's own text says only that it failed. Without the address, which may hold a login.
 pub(crate) fn failure(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
+    with_causes(&error.without_url())
 }

@@ -2,7 +2,7 @@
 
 use std::{pin::pin, sync::atomic::Ordering, time::Duration};
 
-use common::id::TenantId;
+use common::{causes::with_causes, id::TenantId};
 use proto::v1::{self, fleet_service_client::FleetServiceClient, watch_request::Message};
 use tokio::{
     sync::mpsc,
@@ -128,7 +128,7 @@ impl<'a> Session<'a> {
         let channel = endpoint
             .connect()
             .await
-            .map_err(|error| Status::unavailable(format!("{}: {}", endpoint.uri(), chain(&error))))?;
+            .map_err(|error| Status::unavailable(format!("{}: {}", endpoint.uri(), with_causes(&error))))?;
         let mut request = Request::new(ReceiverStream::new(receiver));
         request
             .metadata_mut()
@@ -239,15 +239,4 @@ fn problem(problem: Problem) -> v1::Problem {
         detail: problem.detail.to_string(),
         since: Some(problem.since.into()),
     }
-}
-
-/// An error with its causes: tonic's own text is "transport error".
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
