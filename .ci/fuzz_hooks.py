@@ -1,5 +1,6 @@
 """What OpenAPI 3.0 has no words for, and Schemathesis is not to try therefore. See .ci/fuzz."""
 
+import datetime
 import json
 
 import schemathesis
@@ -14,6 +15,27 @@ def has_null(value, name=""):
     return value is None and name != "payload"
 
 
+def is_json(text):
+    """Whether it is JSON that PostgreSQL holds."""
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return "\\u" not in text
+
+
+def instant(text):
+    return datetime.datetime.fromisoformat(text.upper().replace("Z", "+00:00"))
+
+
+def is_a_range(after, before):
+    """Whether the times are in their order, as far as Python can tell them."""
+    try:
+        return instant(after) < instant(before)
+    except ValueError:
+        return False
+
+
 @schemathesis.hook
 def filter_case(context, case):
     body = case.body if isinstance(case.body, (dict, list)) else {}
@@ -21,6 +43,15 @@ def filter_case(context, case):
     if has_null(body) or "\\u0000" in json.dumps(body):
         return False
     method, path = case.method.upper(), case.operation.path
+    query = case.query or {}
+    if path.endswith("/messages/stream"):
+        # Who follows is never done.
+        return str(query.get("follow", "")).lower() != "true"
+    # A string says nothing of what is in it, nor two of them which is the later.
+    if query.get("contains") and not is_json(query["contains"]):
+        return False
+    if query.get("created_after") and query.get("created_before"):
+        return is_a_range(query["created_after"], query["created_before"])
     if (method, path) == ("GET", "/api/messages"):
         # An admin has to name the tenant, a tenant's token implies it.
         return bool((case.query or {}).get("tenant_id"))

@@ -53,7 +53,7 @@ use crate::{
     identity::Keys,
     limits::{Backlogs, Callers, Limiting, PublishRates},
     memory::Memory,
-    messages::{MESSAGES_MAX, Publishing, Reading},
+    messages::{Feed, MESSAGES_MAX, Publishing, Reading, Tails},
     migrations,
     offload::Offload,
     tasks::Tasks,
@@ -123,12 +123,14 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
         offload: offload.clone(),
         messages: instruments.messages.clone(),
     };
+    let memory = Memory::new(config.limits.memory_bytes);
     let reading = Reading::new(
         &config.database,
         for_reading,
         tenants.clone(),
         config.limits.message_bytes,
     )?;
+    let tails = Tails::new(reading.clone(), memory.clone());
     let one_connection = common::config::Database {
         max_connections: 1,
         ..config.database.clone()
@@ -173,6 +175,8 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     tasks.spawn("expiry of leases", expiry.run(stopping()));
     let reconciling = reconciler::run(tenants.clone(), queues_broker.clone(), stopping());
     tasks.spawn("reconciler", reconciling);
+    let looking = database::pool(&one_connection, "jalur control-plane followers")?;
+    tasks.spawn("followers' counters", tails.clone().run(looking, stopping()));
     tasks.spawn("backlogs", backlogs.clone().run(pool.clone(), stopping()));
     let gauges = Gauges::new(&meter, pool.clone(), queues, config.metrics.per_tenant);
     let trusted = keys.trusted().clone();
@@ -207,7 +211,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     let message_bytes = body_bytes.saturating_mul(2);
     let grpc = Routes::new(
         TenantServiceServer::new(TenantApi {
-            tenants,
+            tenants: tenants.clone(),
             limiting: Limiting {
                 pool: pool.clone(),
                 backlogs,
@@ -220,7 +224,9 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     .add_service(
         MessageServiceServer::new(MessageApi {
             publishing: publish,
+            feed: Feed::new(reading.clone(), tails),
             reading,
+            tenants,
         })
         .max_decoding_message_size(message_bytes)
         .send_compressed(Gzip),
@@ -276,7 +282,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     let options = gateway::Options {
         keys,
         body_bytes_max: body_bytes,
-        memory: Memory::new(config.limits.memory_bytes),
+        memory,
         offload,
         audit: Audit::new(pool.clone()),
         callers: Callers::new(&config.limits),

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::support::{Options, Stack, eventually};
 
-async fn channel(stack: &Stack) -> Channel {
+pub(crate) async fn channel(stack: &Stack) -> Channel {
     Channel::from_shared(stack.url())
         .unwrap()
         .connect()
@@ -17,7 +17,7 @@ async fn channel(stack: &Stack) -> Channel {
         .unwrap()
 }
 
-fn with_token<T>(message: T, token: &str) -> Request<T> {
+pub(crate) fn with_token<T>(message: T, token: &str) -> Request<T> {
     let mut request = Request::new(message);
     request
         .metadata_mut()

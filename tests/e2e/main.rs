@@ -24,6 +24,7 @@ mod outages;
 mod poison;
 mod poolers;
 mod programs;
+mod reading;
 mod restarts;
 mod retries;
 mod roles;

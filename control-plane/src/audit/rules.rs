@@ -60,6 +60,7 @@ const METHODS: &[(&str, Rule)] = &[
     ),
     ("jalur.v1.MessageService/ListMessages", Rule::Nothing),
     ("jalur.v1.MessageService/GetMessage", Rule::Nothing),
+    ("jalur.v1.MessageService/StreamMessages", Rule::Nothing),
     ("jalur.v1.DeadLetterService/ListDeadLetters", Rule::Nothing),
     (
         "jalur.v1.DeadLetterService/ReplayDeadLetters",
@@ -147,7 +148,9 @@ mod tests {
     #[test]
     fn what_only_reads_is_not_recorded_and_everything_else_is() {
         for (name, method) in methods() {
-            let reads = ["List", "Get"].iter().any(|verb| method.name().starts_with(verb));
+            let reads = ["List", "Get", "Stream"]
+                .iter()
+                .any(|verb| method.name().starts_with(verb));
             assert_eq!(of(&name) == Rule::Nothing, reads, "{name}");
         }
     }

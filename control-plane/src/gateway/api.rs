@@ -68,6 +68,11 @@ impl Method {
         self.path == CREATE_CREDENTIAL
     }
 
+    /// Whether both sides go on, so that the handler has to end it.
+    pub(super) fn is_dialogue(&self) -> bool {
+        self.descriptor.is_client_streaming()
+    }
+
     /// Whether its answer goes on for as long as the caller likes.
     pub(super) fn is_streaming(&self) -> bool {
         self.descriptor.is_server_streaming()

@@ -18,6 +18,8 @@ use tower_http::{
     cors::{AllowHeaders, AllowOrigin, CorsLayer},
 };
 
+use super::feed;
+
 /// For how long a browser need not ask again whether it may call.
 const ALLOWED: Duration = Duration::from_secs(3_600);
 /// Less than this is sent as it is: it fits into a packet.
@@ -66,6 +68,7 @@ pub(super) fn around(router: Router, origins: Origins) -> Router {
         // Its messages have a compression of their own, and a stream of events shall not wait for a block to fill.
         .and(NotForContentType::GRPC)
         .and(NotForContentType::SSE)
+        .and(NotForContentType::const_new(feed::LINES))
         .and(NotForContentType::IMAGES);
     let compression = CompressionLayer::new()
         .quality(CompressionLevel::Fastest)

@@ -5,7 +5,7 @@ use http::{Extensions, uri::PathAndQuery};
 use prost::Message as _;
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use tonic::{
-    Request, Status,
+    Request, Status, Streaming,
     client::Grpc,
     codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder},
     metadata::MetadataMap,
@@ -20,6 +20,29 @@ pub(super) async fn unary(
     extensions: Extensions,
     message: DynamicMessage,
 ) -> Result<DynamicMessage, Status> {
+    let (mut client, request, path, codec) = prepare(inner, method, extensions, message).await?;
+    let response = client.unary(request, path, codec).await?;
+    Ok(response.into_inner())
+}
+
+/// Calls a method that answers with a stream.
+pub(super) async fn streaming(
+    inner: Router,
+    method: &'static Method,
+    extensions: Extensions,
+    message: DynamicMessage,
+) -> Result<Streaming<DynamicMessage>, Status> {
+    let (mut client, request, path, codec) = prepare(inner, method, extensions, message).await?;
+    let response = client.server_streaming(request, path, codec).await?;
+    Ok(response.into_inner())
+}
+
+async fn prepare(
+    inner: Router,
+    method: &'static Method,
+    extensions: Extensions,
+    message: DynamicMessage,
+) -> Result<(Grpc<Router>, Request<DynamicMessage>, PathAndQuery, Dynamic), Status> {
     // The answer comes from this process; what it may hold is the handler's to decide.
     let mut client = Grpc::new(inner).max_decoding_message_size(usize::MAX);
     client
@@ -28,9 +51,7 @@ pub(super) async fn unary(
         .map_err(|never| -> Status { match never {} })?;
     let request = Request::from_parts(MetadataMap::new(), extensions, message);
     let path = PathAndQuery::from_static(&method.path);
-    let codec = Dynamic(method.descriptor.output());
-    let response = client.unary(request, path, codec).await?;
-    Ok(response.into_inner())
+    Ok((client, request, path, Dynamic(method.descriptor.output())))
 }
 
 /// Messages that are known by their descriptor alone. Holds the answer's.

@@ -6,7 +6,7 @@ use http::{
     header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use tonic::{Code, Status};
-use tonic_types::StatusExt as _;
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{
     details::{self, complete},
@@ -156,13 +156,8 @@ impl Error {
         } = self;
         let status = complete(&status, request);
         let details = status.get_error_details();
-        // By hand, so that the members stand in the order of the proto.
-        let message = serde_json::Value::from(status.message());
-        let code = i32::from(status.code());
-        let listed = details::json(&details);
         let oauth = oauth.map(|error| oauth::members(error, status.message()));
-        let oauth = oauth.unwrap_or_default();
-        let body = format!(r#"{{"code":{code},"message":{message},"details":{listed}{oauth}}}"#);
+        let body = json_of(&status, &details, &oauth.unwrap_or_default());
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = reason.http();
         let headers = response.headers_mut();
@@ -178,6 +173,22 @@ impl Error {
         }
         response
     }
+}
+
+impl Error {
+    /// The body that it has, where an answer has begun and its status is said.
+    pub(super) fn into_json(self, request: &RequestId) -> String {
+        let status = complete(&self.status, request);
+        json_of(&status, &status.get_error_details(), "")
+    }
+}
+
+/// By hand, so that the members stand in the order of the proto. `more` are others.
+fn json_of(status: &Status, details: &ErrorDetails, more: &str) -> String {
+    let message = serde_json::Value::from(status.message());
+    let code = i32::from(status.code());
+    let listed = details::json(details);
+    format!(r#"{{"code":{code},"message":{message},"details":{listed}{more}}}"#)
 }
 
 impl From<json::Error> for Error {

@@ -8,19 +8,17 @@ use http::HeaderMap;
 use tonic::{Code, Status};
 
 use super::error::code_in;
-use crate::{failure::Reason, identity::Caller};
+use crate::{
+    failure::Reason,
+    identity::{Caller, gone},
+};
 
 /// Passes a call on, and looks at its answer.
 pub(super) async fn look(request: Request, next: Next) -> Response {
     let own = request.extensions().get::<Caller>().and_then(Caller::tenant);
     let response = next.run(request).await;
     match own {
-        Some(tenant) if says_no_tenant(response.headers()) => {
-            let message =
-                format!("the token is not accepted: its tenant {tenant} does not exist, or not any more");
-            let gone = Reason::TenantGone.failure(message).about("tenant_id", tenant);
-            Status::from(gone).into_http()
-        }
+        Some(tenant) if says_no_tenant(response.headers()) => gone(tenant).into_http(),
         _ => response,
     }
 }

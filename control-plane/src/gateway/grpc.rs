@@ -1,18 +1,19 @@
 //! One gRPC call, from its path to its answer's last frame.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, response::Response};
 use bytes::{BufMut as _, Bytes, BytesMut};
 use common::body::keep;
 use http::{HeaderMap, Request};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use tonic::{Code, Status};
 use tower::Service as _;
 
 use super::{
     api, audit, body, deadline,
     details::complete,
+    ending::{end, late},
     error::{amend, code_in},
     front::Shared,
     gzip,
@@ -91,37 +92,10 @@ pub(super) async fn serve(shared: &Shared, inner: Router, request: Request<Body>
     if method.is_none_or(api::Method::is_streaming) {
         timer.stop(Code::Ok);
     }
-    let closing = public.map(|_| shared.closing.clone());
-    let end = async move {
-        let closed = async {
-            match closing {
-                Some(closing) => closing.cancelled().await,
-                None => pending().await,
-            }
-        };
-        let passed = async {
-            match deadline {
-                Some(deadline) => sleep_until(deadline).await,
-                None => pending().await,
-            }
-        };
-        let expired = async {
-            match &lifetime {
-                Some(lifetime) => lifetime.over().await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            status = expired => status,
-            () = closed => Reason::Stopping.status("this control plane is stopping; connect again"),
-            () = passed => late(),
-        }
-    };
+    let ends_by_itself = method.is_none_or(api::Method::is_dialogue) && public.is_none();
+    let closing = (!ends_by_itself).then(|| shared.closing.clone());
+    let end = end(lifetime, closing, deadline);
     response.map(|body| Body::new(Watched::new(Body::new(Until::new(body, end)), timer, id)))
-}
-
-fn late() -> Status {
-    Reason::DeadlineExceeded.status("the call's deadline passed; look what came of it, or make it again")
 }
 
 /// Makes the call; answers how long its stream may last, too, if it is one that needs a token.
@@ -168,7 +142,7 @@ async fn call(
     let mut lifetime = None;
     if let Some(caller) = caller {
         if is_stream {
-            let lifetime = lifetime.insert(Lifetime::of(&caller));
+            let lifetime = lifetime.insert(Lifetime::of(&caller, shared.keys.revoked()));
             parts.extensions.insert(lifetime.clone());
         }
         parts.extensions.insert(caller);

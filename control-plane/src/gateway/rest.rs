@@ -10,11 +10,14 @@ use http::{
     header::{ALLOW, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, EXPECT},
 };
 use http_body::Body as _;
-use tonic::Code;
+use prost_reflect::DynamicMessage;
+use tonic::{Code, Streaming};
 
 use super::{
     audit, body, call,
+    ending::end,
     error::Error,
+    feed::{self, Form},
     front::Shared,
     metrics::UNKNOWN,
     oauth,
@@ -24,7 +27,7 @@ use super::{
 use crate::{
     audit::Recording,
     failure::Reason,
-    identity,
+    identity::{self, Lifetime},
     limits::Kind,
     request_id::{self, RequestId},
 };
@@ -69,7 +72,16 @@ async fn answer(
     let mut recording = audit::record(shared, binding.method.name(), request.extensions());
     let variables = binding.variables.iter().map(|field| field.name());
     audit::is_about(&mut recording, variables.zip(found.segments.iter().copied()));
-    let result = exchange(shared, inner, request, binding, &found.segments, &mut recording).await;
+    let result = exchange(
+        shared,
+        inner,
+        request,
+        binding,
+        &found.segments,
+        &mut recording,
+        id,
+    )
+    .await;
     let (code, message) = match &result {
         Ok(_) => (Code::Ok, ""),
         Err(error) => (error.code(), error.message()),
@@ -82,6 +94,12 @@ async fn answer(
     }
 }
 
+/// What a handler answered.
+enum Answer {
+    Message(DynamicMessage),
+    Stream(Streaming<DynamicMessage>),
+}
+
 async fn exchange(
     shared: &Shared,
     inner: Router,
@@ -89,6 +107,7 @@ async fn exchange(
     binding: &'static Binding,
     segments: &[&str],
     recording: &mut Recording,
+    id: &RequestId,
 ) -> Result<Response, Error> {
     let method = binding.method;
     let failed = |status: tonic::Status| Error::of(status, method.name());
@@ -110,13 +129,19 @@ async fn exchange(
         })?),
     };
     let begun = match &caller {
-        Some(caller) => Some(shared.callers.begin(caller, Kind::Call).map_err(failed)?),
+        Some(caller) => {
+            let kind = Kind::of(method.is_streaming());
+            Some(shared.callers.begin(caller, kind).map_err(failed)?)
+        }
         None => None,
     };
     let bytes_max = shared.bytes_max(caller.as_ref());
     let asked = oauth::Asked::of(method, &parts.headers)?;
     let account = shared.memory.account(caller.as_ref()).map_err(Error::full)?;
     parts.extensions.insert(account.clone());
+    let lifetime = caller
+        .as_ref()
+        .map(|caller| Lifetime::of(caller, shared.keys.revoked()));
     if let Some(caller) = caller {
         parts.extensions.insert(caller);
     }
@@ -147,15 +172,27 @@ async fn exchange(
                 }
             }
         });
-        let message = message.await?;
+        let mut message = message.await?;
         audit::begins(recording, &message).await.map_err(failed)?;
-        call::unary(inner, method, parts.extensions, message)
-            .await
-            .map_err(failed)
+        if method.is_streaming() {
+            feed::resume(&parts.headers, &mut message)?;
+            let messages = call::streaming(inner, method, parts.extensions, message).await;
+            return messages.map(Answer::Stream).map_err(failed);
+        }
+        let answer = call::unary(inner, method, parts.extensions, message).await;
+        answer.map(Answer::Message).map_err(failed)
     };
     let answer = tokio::time::timeout(CALL_TIMEOUT, answer)
         .await
         .unwrap_or_else(|_| Err(Error::late(CALL_TIMEOUT.as_secs())))?;
+    let answer = match answer {
+        Answer::Message(answer) => answer,
+        Answer::Stream(messages) => {
+            let end = end(lifetime, Some(shared.closing.clone()), None);
+            let response = feed::response(Form::of(&parts.headers), binding, messages, end, id);
+            return Ok(response.map(|body| keep(body, (account, begun))));
+        }
+    };
     let body = Body::from(transcode::response(binding, &answer));
     let mut response = Response::new(keep(body, (account, begun)));
     if method.creates() {

@@ -46,11 +46,16 @@ pub(super) fn request(
 /// The body that an answer makes.
 pub(super) fn response(binding: &Binding, message: &DynamicMessage) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
-    match &binding.answer {
-        Some(field) => json::write_field(&mut out, field, &message.get_field(field)),
-        None => json::write(&mut out, message),
-    }
+    write(&mut out, binding, message);
     out
+}
+
+/// Writes what an answer says.
+pub(super) fn write(out: &mut Vec<u8>, binding: &Binding, message: &DynamicMessage) {
+    match &binding.answer {
+        Some(field) => json::write_field(out, field, &message.get_field(field)),
+        None => json::write(out, message),
+    }
 }
 
 /// The names that a query may use, and their fields: single values that neither the path nor the body gives.

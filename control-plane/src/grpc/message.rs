@@ -1,15 +1,18 @@
 //! MessageService.
 
+use futures::{StreamExt as _, stream::BoxStream};
 use proto::v1::{self, message_service_server::MessageService};
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
-use super::{page_size, scope, timestamp};
+use super::{page_size, scope, time, timestamp};
 use crate::{
     error::Error,
     excerpt::excerpt,
+    identity::{Caller, gone},
     memory::Account,
-    messages::{Message, NewMessage, Publishing, Reading},
+    messages::{Ask, Feed, Filter, Message, NewMessage, Order, PAGE_BYTES_MAX, Publishing, Reading},
+    tenants::Tenants,
 };
 
 /// MessageService on [`Publishing`] and [`Reading`].
@@ -17,6 +20,8 @@ use crate::{
 pub(crate) struct MessageApi {
     pub(crate) publishing: Publishing,
     pub(crate) reading: Reading,
+    pub(crate) feed: Feed,
+    pub(crate) tenants: Tenants,
 }
 
 #[tonic::async_trait]
@@ -43,16 +48,14 @@ impl MessageService for MessageApi {
     ) -> Result<Response<v1::ListMessagesResponse>, Status> {
         let tenant = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
         let account = Account::of(&request)?;
-        let request = request.get_ref();
-        let limit = page_size("limit", request.limit)?;
-        let page = self.reading.page(tenant, request.cursor, limit as i64, &account);
-        let page = page.await?;
-        let next_cursor = page.last().map_or(request.cursor, |last| last.position);
+        let ask = ask(request.into_inner())?;
+        let page = self.reading.page(tenant, &ask, &account).await?;
         let tenant_id = tenant.to_string();
-        let data = page.into_iter().map(|message| stored(&tenant_id, message));
+        let data = page.rows.into_iter().map(|message| stored(&tenant_id, message));
         Ok(Response::new(v1::ListMessagesResponse {
             data: data.collect(),
-            next_cursor,
+            next_cursor: page.next,
+            at_end: page.at_end,
         }))
     }
 
@@ -72,6 +75,56 @@ impl MessageService for MessageApi {
             message: Some(stored(&tenant.to_string(), message)),
         }))
     }
+
+    type StreamMessagesStream = BoxStream<'static, Result<v1::StreamMessagesResponse, Status>>;
+
+    async fn stream_messages(
+        &self,
+        request: Request<v1::StreamMessagesRequest>,
+    ) -> Result<Response<Self::StreamMessagesStream>, Status> {
+        let tenant = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
+        let account = Account::of(&request)?;
+        let own = Caller::of(&request)?.tenant();
+        let &v1::StreamMessagesRequest { cursor, follow, .. } = request.get_ref();
+        if cursor < 0 {
+            let message = format!("is to be the position of a message, or 0, not {cursor}");
+            return Err(Error::invalid("cursor", message).into());
+        }
+        self.tenants.get(tenant).await?;
+        let tenant_id = tenant.to_string();
+        let messages = self.feed.stream(tenant, cursor, follow, account);
+        let messages = messages.map(move |message| match message {
+            Ok(message) => Ok(v1::StreamMessagesResponse {
+                message: Some(stored(&tenant_id, message)),
+            }),
+            // Its answer has begun, so that nobody behind this can say so.
+            Err(Error::NoTenant(tenant)) if own == Some(tenant) => Err(gone(tenant)),
+            Err(error) => Err(error.into()),
+        });
+        Ok(Response::new(messages.boxed()))
+    }
+}
+
+/// The page that a caller asks for.
+fn ask(request: v1::ListMessagesRequest) -> Result<Ask, Error> {
+    let order = match request.order() {
+        v1::MessageOrder::Newest => Order::Newest,
+        v1::MessageOrder::Oldest => Order::Oldest,
+        v1::MessageOrder::Unspecified if request.order == 0 => Order::Oldest,
+        v1::MessageOrder::Unspecified => {
+            let message = format!("is to be oldest or newest, not {}", request.order);
+            return Err(Error::invalid("order", message));
+        }
+    };
+    let after = time("created_after", request.created_after)?;
+    let before = time("created_before", request.created_before)?;
+    Ok(Ask {
+        cursor: request.cursor,
+        limit: page_size("limit", request.limit)? as i64,
+        bytes_max: PAGE_BYTES_MAX,
+        order,
+        filter: Filter::new(after, before, request.contains)?,
+    })
 }
 
 fn stored(tenant_id: &str, message: Message) -> v1::Message {

@@ -41,6 +41,20 @@ fn page_size(field: &str, size: Option<i32>) -> Result<usize, Error> {
     }
 }
 
+/// A time that a caller gives, in the years that RFC 3339 has.
+fn time(field: &str, timestamp: Option<Timestamp>) -> Result<Option<OffsetDateTime>, Error> {
+    let Some(Timestamp { seconds, nanos }) = timestamp else {
+        return Ok(None);
+    };
+    let time = OffsetDateTime::from_unix_timestamp(seconds).ok();
+    let time = time.filter(|time| (0..=9_999).contains(&time.year()));
+    let time = time
+        .zip(u32::try_from(nanos).ok())
+        .and_then(|(time, nanos)| time.replace_nanosecond(nanos).ok());
+    let message = "is to be a time in the years 0 to 9999, with 0 to 999,999,999 nanoseconds";
+    time.map(Some).ok_or_else(|| Error::invalid(field, message))
+}
+
 fn timestamp(time: OffsetDateTime) -> Timestamp {
     // Nanoseconds of a second are below a billion.
     Timestamp {

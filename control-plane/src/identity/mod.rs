@@ -14,6 +14,7 @@ mod revoked;
 pub mod rules;
 mod trusted;
 
+use common::id::TenantId;
 use http::{HeaderMap, header::AUTHORIZATION};
 use tonic::Status;
 
@@ -25,6 +26,13 @@ pub use self::{
     rules::Rule,
 };
 use crate::failure::Reason;
+
+/// What the bearer of a tenant's token is told when there is no such tenant, or not any more.
+pub fn gone(tenant: TenantId) -> Status {
+    let message = format!("the token is not accepted: its tenant {tenant} does not exist, or not any more");
+    let gone = Reason::TenantGone.failure(message);
+    gone.about("tenant_id", tenant).into()
+}
 
 /// What whoever sent a token is told of it.
 pub fn refusal(error: &Error) -> Status {

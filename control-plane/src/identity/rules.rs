@@ -28,6 +28,7 @@ const METHODS: &[(&str, Rule)] = &[
     ("/jalur.v1.MessageService/PublishMessages", TENANT),
     ("/jalur.v1.MessageService/ListMessages", TENANT),
     ("/jalur.v1.MessageService/GetMessage", TENANT),
+    ("/jalur.v1.MessageService/StreamMessages", TENANT),
     ("/jalur.v1.DeadLetterService/ListDeadLetters", TENANT_ADMIN),
     ("/jalur.v1.DeadLetterService/ReplayDeadLetters", TENANT_ADMIN),
     ("/jalur.v1.DeadLetterService/PurgeDeadLetters", TENANT_ADMIN),

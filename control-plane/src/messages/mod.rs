@@ -1,9 +1,11 @@
-//! Messages: publishing them to a tenant's queue, reading back what was stored.
+//! Messages: publishing them to a tenant's queue, reading back what was stored, following what is.
 
+mod follow;
 mod publish;
 mod read;
 
 pub(crate) use self::{
+    follow::{Feed, Tails},
     publish::{MESSAGES_MAX, NewMessage, Publishing},
-    read::{Message, Reading},
+    read::{Ask, Filter, Message, Order, PAGE_BYTES_MAX, Reading},
 };

@@ -1,4 +1,4 @@
-//! Writes `docs/BENCHMARKS.md`: for each pair of services that it was run on, a table for each scenario.
+//! Writes `docs/BENCHMARKS.md` and `docs/BENCHMARKS-READING.md`: for each pair of services that it was run on, a table for each scenario.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -15,25 +15,75 @@ const READING: &str = "\n## How to read it\n";
 /// What is there: by pair, which is what a heading says after [`PAIR`], and scenario, by its heading.
 type Tables = BTreeMap<String, BTreeMap<String, String>>;
 
+/// A document, which has the tables of some scenarios.
+struct Document {
+    file: &'static str,
+    has: fn(Scenario) -> bool,
+    /// Everything around the tables: what is above, and how to read them.
+    above: fn() -> String,
+    below: fn(&Plan) -> String,
+}
+
+const DOCUMENTS: [Document; 2] = [
+    Document {
+        file: "docs/BENCHMARKS.md",
+        has: |scenario| scenario != Scenario::Reading,
+        above: || head("Benchmarks"),
+        below,
+    },
+    Document {
+        file: "docs/BENCHMARKS-READING.md",
+        has: |scenario| scenario == Scenario::Reading,
+        above: || head("Reading, measured"),
+        below: below_reading,
+    },
+];
+
 /// Replaces the tables of these scenarios for the pair that it ran on, and leaves others.
 pub(crate) fn write(plan: &Plan, machine: &Machine, reports: &[(Scenario, Report)]) -> anyhow::Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("this crate is in no workspace")?
-        .join("docs/BENCHMARKS.md");
-    let old = fs::read_to_string(&path).unwrap_or_default();
-    let mut tables = tables(&old);
-    let note = if plan.quick {
-        "**These are the figures of `--quick`: they show that the bench works, and nothing else.**\n\n"
-    } else {
-        ""
-    };
-    let pair = format!("{}, RabbitMQ {}", machine.postgres, machine.rabbitmq);
-    let pair = tables.entry(pair).or_default();
-    for (scenario, report) in reports {
-        pair.insert(scenario.heading(), format!("{note}{}\n\n{report}", machine.text));
+    for document in &DOCUMENTS {
+        let reports = reports.iter().filter(|(scenario, _)| (document.has)(*scenario));
+        let reports: Vec<_> = reports.collect();
+        if !reports.is_empty() {
+            document.write(plan, machine, &reports)?;
+        }
     }
-    fs::write(&path, text(plan, &tables)).with_context(|| path.display().to_string())
+    Ok(())
+}
+
+impl Document {
+    fn write(&self, plan: &Plan, machine: &Machine, reports: &[&(Scenario, Report)]) -> anyhow::Result<()> {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .parent()
+            .context("this crate is in no workspace")?
+            .join(self.file);
+        let old = fs::read_to_string(&path).unwrap_or_default();
+        let mut tables = tables(&old);
+        let note = if plan.quick {
+            "**These are the figures of `--quick`: they show that the bench works, and nothing else.**\n\n"
+        } else {
+            ""
+        };
+        let pair = format!("{}, RabbitMQ {}", machine.postgres, machine.rabbitmq);
+        let pair = tables.entry(pair).or_default();
+        for (scenario, report) in reports {
+            pair.insert(scenario.heading(), format!("{note}{}\n\n{report}", machine.text));
+        }
+        fs::write(&path, self.text(plan, &tables)).with_context(|| path.display().to_string())
+    }
+
+    fn text(&self, plan: &Plan, tables: &Tables) -> String {
+        let mut text = (self.above)();
+        for (pair, tables) in tables {
+            text += &format!("{PAIR}{pair}\n");
+            for heading in Scenario::ALL.map(Scenario::heading) {
+                if let Some(table) = tables.get(&heading) {
+                    text += &format!("{SCENARIO}{heading}\n\n{table}");
+                }
+            }
+        }
+        text + READING + &(self.below)(plan)
+    }
 }
 
 fn tables(old: &str) -> Tables {
@@ -54,29 +104,42 @@ fn tables(old: &str) -> Tables {
         .collect()
 }
 
-fn text(plan: &Plan, tables: &Tables) -> String {
+fn head(title: &str) -> String {
+    format!("# {title}
+
+Written by `cargo bench -p tests -- --write`, which replaces the tables of the services that it ran on; `-- --write one noise`
+runs and replaces only those, and `-- --quick` shows in about two minutes that it works. The newer services as root by
+`cargo --config \"target.'cfg(unix)'.runner='$PWD/.ci/trixie'\" bench -p tests -- --write`.
+")
+}
+
+/// How the figures of [`reading`](crate::reading) came about.
+fn below_reading(plan: &Plan) -> String {
+    format!(
+        "
+Medians of {rounds} rounds, the extremes in parentheses; release builds, all on one machine: what reads and the broker take
+their part of its processors.
+
+- **In a long history.** {reads} calls over REST in turns with the same in a short one, medians.
+- **Export.** `GET …/messages/stream` of the last {exported} messages, counted by the line as they come.
+- **Seen by a follower.** A gRPC stream a tenant. What it takes from publishing until the message is there, less what it takes
+  until the tenant's counter is seen past it, which is looked at every 0.2 ms; p50 of the one less p50 of the other.
+- **Many followers.** gRPC streams, fifty a connection; each message goes to every follower of its tenant. CPU is that of the
+  process's user and system time.
+",
+        rounds = plan.rounds,
+        reads = plan.page_reads,
+        exported = thousands(plan.exported as f64),
+    )
+}
+
+fn below(plan: &Plan) -> String {
     let (messages, rounds, seconds) = (
         thousands(plan.messages as f64),
         plan.rounds,
         plan.steady.as_secs(),
     );
-    let mut text = "# Benchmarks
-
-Written by `cargo bench -p tests -- --write`, which replaces the tables of the services that it ran on; `-- --write one noise`
-runs and replaces only those, and `-- --quick` shows in about two minutes that it works. The newer services as root by
-`cargo --config \"target.'cfg(unix)'.runner='$PWD/.ci/trixie'\" bench -p tests -- --write`.
-"
-    .to_owned();
-    for (pair, tables) in tables {
-        text += &format!("{PAIR}{pair}\n");
-        for heading in Scenario::ALL.map(Scenario::heading) {
-            if let Some(table) = tables.get(&heading) {
-                text += &format!("{SCENARIO}{heading}\n\n{table}");
-            }
-        }
-    }
-    text += READING;
-    text += &format!(
+    format!(
         "
 A figure of the ingest is the median of {rounds} rounds, with the smallest and the largest of them in brackets. A ratio
 is the median of the rounds' ratios: what it compares was measured one right after the other, in the same run. The
@@ -126,6 +189,5 @@ truth.
         changes = plan.changes,
         creations = plan.creations,
         crowd = thousands(plan.crowd as f64),
-    );
-    text
+    )
 }

@@ -3,10 +3,12 @@
 //! Real services and real programs, by the harness of the tests. Every figure stands beside a baseline that was
 //! measured in the same run, in turns with it: on a noisy machine only ratios count.
 //! `-- --quick` shows in about two minutes that everything works; `-- one noise` runs only those scenarios; `-- --write`
-//! puts what was run into `docs/BENCHMARKS.md`, beside what other versions of the services gave.
+//! puts what was run into `docs/BENCHMARKS.md` and `docs/BENCHMARKS-READING.md`, beside what other versions of the services
+//! gave.
 //!
 //! - [`ingest`]: what becomes of messages. [`fleet`]: how fast a fleet follows what is asked of it, and what happens to
 //!   it. A file for each scenario.
+//! - [`reading`]: how what is stored is found, exported and followed.
 //! - [`ground`]: what all of them stand on. [`fill`], [`idle`], [`probe`]: full queues, idle tenants, a steady stream.
 //! - [`bare`], [`peers`]: what Jalur is set beside.
 
@@ -20,6 +22,7 @@ mod ingest;
 mod peers;
 mod plan;
 mod probe;
+mod reading;
 
 use std::time::Instant;
 
@@ -40,7 +43,7 @@ struct Arguments {
     /// Small numbers and one round: whether it works, not how fast it is
     #[arg(long)]
     quick: bool,
-    /// Write docs/BENCHMARKS.md
+    /// Write docs/BENCHMARKS.md and docs/BENCHMARKS-READING.md
     #[arg(long)]
     write: bool,
     /// Cargo adds this
@@ -83,6 +86,7 @@ async fn main() -> anyhow::Result<()> {
             Scenario::Noise => noise::measure(&plan, &mut report).await?,
             Scenario::Workers => workers::measure(&plan, &mut report).await?,
             Scenario::Pages => pages::measure(&plan, &mut report).await?,
+            Scenario::Reading => reading::measure(&plan, &mut report).await?,
             Scenario::Propagation => propagation::measure(&plan, &mut report).await?,
             Scenario::Failover => failover::measure(&plan, &mut report).await?,
             Scenario::Moves => moves::measure(&plan, &mut report).await?,

@@ -21,6 +21,8 @@ pub(crate) enum Scenario {
     Workers,
     /// Pages of a long history
     Pages,
+    /// Finding, exporting and following what is stored
+    Reading,
     /// From SetConcurrency to applied
     Propagation,
     /// A daemon of three dies, or hangs
@@ -37,7 +39,7 @@ pub(crate) enum Scenario {
 
 impl Scenario {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::One,
         Self::Beside,
         Self::Spread,
@@ -45,6 +47,7 @@ impl Scenario {
         Self::Noise,
         Self::Workers,
         Self::Pages,
+        Self::Reading,
         Self::Propagation,
         Self::Failover,
         Self::Moves,
@@ -86,6 +89,12 @@ pub(crate) struct Plan {
     pub(crate) slow_messages: usize,
     /// The length of the history that pages are read of.
     pub(crate) history: usize,
+    /// The length of the history that messages are found in.
+    pub(crate) long_history: usize,
+    /// How many messages are exported.
+    pub(crate) exported: usize,
+    /// How many follow.
+    pub(crate) followers: usize,
     /// How often a page is read.
     pub(crate) page_reads: usize,
     /// With how many tenants a change is timed.
@@ -122,6 +131,9 @@ impl Plan {
             noise_messages: 400_000,
             slow_messages: 40_000,
             history: 1_000_000,
+            long_history: 10_000_000,
+            exported: 500_000,
+            followers: 1_000,
             page_reads: 300,
             propagation_tenants: [1, 100, 1_000],
             changes: 300,
@@ -148,6 +160,9 @@ impl Plan {
             noise_messages: 20_000,
             slow_messages: 2_000,
             history: 10_000,
+            long_history: 20_000,
+            exported: 10_000,
+            followers: 60,
             page_reads: 20,
             propagation_tenants: [1, 5, 10],
             changes: 10,

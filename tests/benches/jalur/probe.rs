@@ -44,8 +44,21 @@ pub(crate) struct Stream<'a> {
 /// When a tenant's counter was first seen at a position.
 type Seen = HashMap<Uuid, Vec<(i64, Instant)>>;
 
-/// Sends, and answers how many seconds each message took, from just before it was published until it could be read.
+/// What was measured.
+pub(crate) struct Probed {
+    /// How many seconds each message took, from just before it was published until it could be read.
+    pub(crate) took: Series,
+    /// When these were published.
+    pub(crate) published: HashMap<Uuid, Instant>,
+}
+
+/// Sends, and answers how many seconds each message took.
 pub(crate) async fn run(ground: &Ground, stream: &Stream<'_>) -> anyhow::Result<Series> {
+    Ok(probe(ground, stream).await?.took)
+}
+
+/// The same with when each was published.
+pub(crate) async fn probe(ground: &Ground, stream: &Stream<'_>) -> anyhow::Result<Probed> {
     let stop = Arc::new(AtomicBool::new(false));
     let ids: Vec<Uuid> = stream.tenants.iter().map(|tenant| tenant.0).collect();
     let watcher = {
@@ -71,7 +84,7 @@ pub(crate) async fn run(ground: &Ground, stream: &Stream<'_>) -> anyhow::Result<
     )
     .bind(&ids)
     .fetch(ground.stack.database());
-    let begin = sent.values().min().context("nothing was sent")?;
+    let begin = *sent.values().min().context("nothing was sent")?;
     let mut took = Series::default();
     while let Some(row) = rows.next().await {
         let (id, tenant, position) = row?;
@@ -79,11 +92,15 @@ pub(crate) async fn run(ground: &Ground, stream: &Stream<'_>) -> anyhow::Result<
         let seen = seen.get(&tenant).context("a tenant was never seen")?;
         let first = seen.partition_point(|(last, _)| *last < position);
         let (_, at) = seen.get(first).context("a position was never seen")?;
-        if *published - *begin >= WARM_UP {
+        if *published - begin >= WARM_UP {
             took.push((*at - *published).as_secs_f64());
         }
     }
-    Ok(took)
+    let published = sent.into_iter();
+    Ok(Probed {
+        took,
+        published: published.filter(|(_, at)| *at - begin >= WARM_UP).collect(),
+    })
 }
 
 async fn send(ground: &Ground, stream: &Stream<'_>) -> anyhow::Result<HashMap<Uuid, Instant>> {

@@ -131,10 +131,11 @@ mod tests {
                 }),
             }],
             next_cursor: 9_007_199_254_740_993,
+            at_end: false,
         };
         assert_eq!(
             json("ListMessagesResponse", &page),
-            r#"{"data":[{"id":"a\"b","tenant_id":"t","position":"9007199254740993","payload":{"n": 12345678901234567890.10},"created_at":"2026-01-31T12:00:00.12Z"}],"next_cursor":"9007199254740993"}"#
+            r#"{"data":[{"id":"a\"b","tenant_id":"t","position":"9007199254740993","payload":{"n": 12345678901234567890.10},"created_at":"2026-01-31T12:00:00.12Z"}],"next_cursor":"9007199254740993","at_end":false}"#
         );
     }
 
@@ -142,7 +143,7 @@ mod tests {
     fn zeros_and_empty_lists_are_there_and_what_is_unset_is_not() {
         assert_eq!(
             json("ListMessagesResponse", &()),
-            r#"{"data":[],"next_cursor":"0"}"#
+            r#"{"data":[],"next_cursor":"0","at_end":false}"#
         );
         assert_eq!(
             json("SetConcurrencyResponse", &()),

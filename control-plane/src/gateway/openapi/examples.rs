@@ -63,8 +63,8 @@ pub(super) fn answer(method: &str) -> Option<Value> {
         "SetConcurrency" => json!({ "tenant_id": TENANT, "workers": 5, "applied": true }),
         "SetLimits" => limits(),
         "PublishMessages" => json!({ "ids": [MESSAGE, "0198c0de-7a69-7c1b-9a3e-2f5d8c6b4a02"] }),
-        "ListMessages" => json!({ "data": [message], "next_cursor": "456" }),
-        "GetMessage" => message,
+        "ListMessages" => json!({ "data": [message], "next_cursor": "456", "at_end": true }),
+        "GetMessage" | "StreamMessages" => message,
         "ListDeadLetters" => json!({ "dead_letters": [{
             "id": MESSAGE, "reason": "not_json", "detail": "the body is no JSON: expected value at line 1 column 1",
             "attempts": 1, "first_failed_at": TIME, "failed_at": TIME, "payload": "not json", "bytes": 8,

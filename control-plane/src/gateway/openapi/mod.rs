@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use self::schema::{Direction, Schemas};
 use super::{
-    api,
+    api, feed,
     routes::{self, Binding, Body},
     rules, transcode,
 };
@@ -84,13 +84,13 @@ fn operation(binding: &Binding, schemas: &mut Schemas) -> Value {
                 .as_ref()
                 .and_then(schema::comment)
                 .unwrap_or_else(|| summary.to_owned()),
-            "content": { "application/json": content(
+            "content": answers(binding, content(
                 match &binding.answer {
                     Some(field) => schemas.of_field(field, Direction::Answer),
                     None => schemas.of_message(&method.output(), Direction::Answer, &[]),
                 },
                 examples::answer(name),
-            ) },
+            )),
         }),
     );
     let second = SECOND.iter().find(|(template, _)| *template == binding.template);
@@ -118,6 +118,14 @@ fn operation(binding: &Binding, schemas: &mut Schemas) -> Value {
         operation["requestBody"]["content"][FORM] = form(method);
     }
     operation
+}
+
+/// What is answered, by its media type: of a stream a message a line, or an event.
+fn answers(binding: &Binding, message: Value) -> Value {
+    match binding.method.is_streaming() {
+        false => json!({ "application/json": message }),
+        true => json!({ feed::LINES: message, feed::EVENTS: { "schema": { "type": "string" } } }),
+    }
 }
 
 /// Whether a body has to be there: one without is an empty object.
@@ -178,7 +186,18 @@ fn parameters(binding: &Binding) -> Vec<Value> {
     };
     let path = binding.variables.iter().map(|field| parameter(field, "path"));
     let query = transcode::query_fields(binding);
+    let resume = binding.method.is_streaming().then(|| {
+        json!({
+            "name": "Last-Event-ID",
+            "in": "header",
+            "required": false,
+            "description": "The id of the last event seen, which is its message's position: the stream goes on behind \
+                it, whatever `cursor` says. A browser's EventSource sends it by itself.",
+            "schema": { "type": "string", "pattern": "^([0-9]{0,18}|[0-8][0-9]{18})$" },
+        })
+    });
     path.chain(query.iter().map(|field| parameter(field, "query")))
+        .chain(resume)
         .collect()
 }
 

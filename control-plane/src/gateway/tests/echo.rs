@@ -1,6 +1,10 @@
 //! Handlers that answer from nothing.
 
 use common::id::TenantId;
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use proto::v1::{self, message_service_server, tenant_service_server};
 use tonic::{Response, Status};
 
@@ -121,6 +125,7 @@ impl message_service_server::MessageService for Echo {
         Ok(Response::new(v1::ListMessagesResponse {
             data: vec![message],
             next_cursor: request.get_ref().cursor,
+            at_end: true,
         }))
     }
 
@@ -136,6 +141,34 @@ impl message_service_server::MessageService for Echo {
         };
         Ok(Response::new(v1::GetMessageResponse {
             message: Some(message),
+        }))
+    }
+
+    type StreamMessagesStream = BoxStream<'static, Result<v1::StreamMessagesResponse, Status>>;
+
+    /// Two behind the cursor, and then nothing more or, to who does not follow, that something is wrong.
+    async fn stream_messages(
+        &self,
+        request: tonic::Request<v1::StreamMessagesRequest>,
+    ) -> Answer<Self::StreamMessagesStream> {
+        let tenant = Caller::of(&request)?.scope("tenant_id", &request.get_ref().tenant_id)?;
+        let &v1::StreamMessagesRequest { cursor, follow, .. } = request.get_ref();
+        let message = move |position| {
+            Ok(v1::StreamMessagesResponse {
+                message: Some(v1::Message {
+                    tenant_id: tenant.to_string(),
+                    position,
+                    ..Default::default()
+                }),
+            })
+        };
+        let messages = stream::iter([cursor + 1, cursor + 2]).map(message);
+        Ok(Response::new(match follow {
+            true => messages.chain(stream::pending()).boxed(),
+            false => {
+                let error = stream::iter([Err(Status::unavailable("the database is away"))]);
+                messages.chain(error).boxed()
+            }
         }))
     }
 }
