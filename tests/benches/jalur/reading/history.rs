@@ -23,6 +23,9 @@ struct History {
     time: OffsetDateTime,
 }
 
+/// What is called of a history, and how.
+type Call = (&'static str, fn(&History) -> String);
+
 /// Answers the tenant with the long one.
 pub(super) async fn measure(ground: &Ground, plan: &Plan, report: &mut Report) -> anyhow::Result<TenantId> {
     let tenants = ground.tenants("history", 2, "paused").await?;
@@ -33,7 +36,7 @@ pub(super) async fn measure(ground: &Ground, plan: &Plan, report: &mut Report) -
         .execute(ground.stack.database())
         .await?;
     ground.settle().await?;
-    let calls: [(&str, fn(&History) -> String); 4] = [
+    let calls: [Call; 4] = [
         ("one message by its id", |history| format!("/{}", history.id)),
         ("a page of 100 at the end", |history| {
             format!("?limit={LIMIT}&cursor={}", history.count - LIMIT)
