@@ -8,6 +8,8 @@ pub(crate) mod management;
 mod publisher;
 mod queues;
 mod reader;
+mod table;
+mod told;
 
 pub(crate) use self::{
     dead_letters::DeadLetterQueues,
@@ -15,4 +17,5 @@ pub(crate) use self::{
     publisher::{Outgoing, Publisher},
     queues::{Depth, Error as QueueError, Queues},
     reader::Reader,
+    told::Told,
 };
