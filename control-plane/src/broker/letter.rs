@@ -16,7 +16,7 @@ use lapin::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use super::Outgoing;
+use super::{Outgoing, Tag};
 
 /// The id that stays with a message.
 const ID: &str = "x-jalur-id";
@@ -47,8 +47,8 @@ const BROKERS: [&str; 5] = [
 /// A dead letter, as it lies in its queue.
 #[derive(Debug)]
 pub(crate) struct Letter {
-    /// Its delivery tag.
-    pub(crate) tag: u64,
+    /// Which one it is, for whoever is done with it.
+    pub(crate) tag: Tag,
     /// The message's body.
     pub(crate) body: Vec<u8>,
     properties: BasicProperties,
@@ -57,7 +57,7 @@ pub(crate) struct Letter {
 }
 
 impl Letter {
-    pub(super) fn new(tag: u64, body: Vec<u8>, properties: BasicProperties, held: Held) -> Self {
+    pub(super) fn new(tag: Tag, body: Vec<u8>, properties: BasicProperties, held: Held) -> Self {
         Self {
             tag,
             body,
@@ -192,7 +192,7 @@ mod tests {
             table.insert((*name).into(), value.clone());
         }
         Letter::new(
-            1,
+            Tag::any(),
             b"body".to_vec(),
             properties.with_headers(table),
             Held::default(),
@@ -229,7 +229,7 @@ mod tests {
             BasicProperties::default(),
         );
         let bare = Letter::new(
-            1,
+            Tag::any(),
             Vec::new(),
             BasicProperties::default().with_message_id("".into()),
             Held::default(),
@@ -255,7 +255,12 @@ mod tests {
         assert_ne!(with(1, "now", 0), with(2, "now", 0));
         assert_ne!(with(1, "now", 0), with(1, "later", 0), "it failed again");
         let bare = |body: &[u8]| {
-            let letter = Letter::new(1, body.to_vec(), BasicProperties::default(), Held::default());
+            let letter = Letter::new(
+                Tag::any(),
+                body.to_vec(),
+                BasicProperties::default(),
+                Held::default(),
+            );
             letter.mark(TENANT)
         };
         assert_ne!(bare(b"a"), bare(b"b"));

@@ -8,6 +8,7 @@ pub(crate) mod management;
 mod publisher;
 mod queues;
 mod reader;
+mod span;
 mod table;
 mod told;
 
@@ -16,6 +17,6 @@ pub(crate) use self::{
     letter::Letter,
     publisher::{Outgoing, Publisher},
     queues::{Depth, Error as QueueError, Queues},
-    reader::Reader,
+    reader::{Reader, Tag},
     told::Told,
 };

@@ -80,10 +80,10 @@ mod tests {
     use common::broker::Held;
     use lapin::BasicProperties;
 
-    use super::*;
+    use super::{super::Tag, *};
 
     fn told(body: Vec<u8>, bytes_max: usize) -> Told {
-        let letter = Letter::new(1, body, BasicProperties::default(), Held::default());
+        let letter = Letter::new(Tag::any(), body, BasicProperties::default(), Held::default());
         Told::beginning(letter, TenantId(Uuid::from_u128(1)), bytes_max)
     }
 

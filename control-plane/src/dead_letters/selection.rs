@@ -108,6 +108,11 @@ impl Selection {
         }
     }
 
+    /// Whether it is of ids.
+    pub(super) fn is_of_ids(&self) -> bool {
+        matches!(self.which, Which::Ids(_))
+    }
+
     /// Whether every id has been found, so that the rest of a long queue need not be read.
     pub(super) fn is_found(&self) -> bool {
         match &self.which {

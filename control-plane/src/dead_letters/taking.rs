@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::{Selection, turn::Turn};
 use crate::{
-    broker::{Letter, Reader},
+    broker::{Letter, Reader, Tag},
     error::Error,
 };
 
@@ -13,7 +13,7 @@ use crate::{
 const BATCH_LETTERS: usize = 256;
 /// What of their bodies is held for that; one is taken whatever its size.
 const BATCH_BYTES: usize = 4 << 20;
-/// How many that are not meant are held meanwhile, which the broker has to put back.
+/// How many are passed over by whoever looks for ids, which are no deeper than lists go.
 const PASSED_MAX: u32 = 10_000;
 
 /// A call that takes letters.
@@ -63,7 +63,7 @@ impl Taking {
     }
 
     /// Takes these out of the queue for good.
-    pub(super) async fn done(&mut self, tags: &[u64]) -> Result<(), Error> {
+    pub(super) async fn done(&mut self, tags: &[Tag]) -> Result<(), Error> {
         self.reader.done(tags).await?;
         let count = u32::try_from(tags.len()).unwrap_or(u32::MAX);
         self.taken = self.taken.saturating_add(count);
@@ -77,7 +77,14 @@ impl Taking {
 
     /// Whether there is nothing more to do, or no more time for it.
     fn is_over(&self) -> bool {
-        !self.has_more() || self.passed >= PASSED_MAX || self.turn.is_over()
+        !self.has_more() || self.passed >= self.passed_max() || self.turn.is_over()
+    }
+
+    fn passed_max(&self) -> u32 {
+        match self.selection.is_of_ids() {
+            true => PASSED_MAX,
+            false => self.reader.passed_max(),
+        }
     }
 
     /// How many have left the queue.
