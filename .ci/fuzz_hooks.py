@@ -56,8 +56,12 @@ def filter_case(context, case):
         # An admin has to name the tenant, a tenant's token implies it.
         return bool((case.query or {}).get("tenant_id"))
     if path.endswith("/dead-letters/replay") and isinstance(body, dict):
-        # One of the two, and not both.
-        return bool(body.get("ids")) != bool(body.get("all"))
+        # One of the two, and not both; a reason does for all.
+        ids, all_of_them = bool(body.get("ids")), bool(body.get("all"))
+        return ids != all_of_them or (not ids and bool(body.get("reason")))
+    if path.endswith("/dead-letters") and (case.query or {}).get("page_token"):
+        # Only what a page has answered is one.
+        return False
     if path == "/api/auth/token" and isinstance(body, dict):
         # They may come as HTTP Basic instead.
         return bool(body.get("client_id")) and bool(body.get("client_secret"))

@@ -14,6 +14,13 @@ impl TenantId {
         format!("tenant_{self}_queue")
     }
 
+    /// Whose queue has that name; `None` if it is no tenant's.
+    pub fn of_queue(name: &str) -> Option<Self> {
+        let id = name.strip_prefix("tenant_")?.strip_suffix("_queue")?;
+        let tenant = id.parse().ok()?;
+        (Self::queue(tenant) == name).then_some(tenant)
+    }
+
     /// The exchange that the tenant's logins publish to. All that comes there goes to the tenant's queue.
     pub fn exchange(self) -> String {
         format!("tenant_{self}")
@@ -74,6 +81,14 @@ mod tests {
             "tenant_01910000-0000-7000-8000-000000000001_dlq"
         );
         assert_eq!(TENANT.partition(), "messages_01910000000070008000000000000001");
+    }
+
+    #[test]
+    fn a_queue_says_whose_it_is() {
+        assert_eq!(TenantId::of_queue(&TENANT.queue()), Some(TENANT));
+        for name in [TENANT.dead_letter_queue().as_str(), "tenant_x_queue", ""] {
+            assert_eq!(TenantId::of_queue(name), None, "{name}");
+        }
     }
 
     #[test]

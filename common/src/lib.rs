@@ -2,6 +2,7 @@
 //!
 //! - [`id`]: tenants' and messages' ids, and the names made from them (queues, partitions).
 //! - [`payload`]: which bodies can be stored, decided before PostgreSQL is asked.
+//! - [`reason`]: why a message is a dead letter.
 //! - [`config`]: defaults < YAML < environment < flags, with errors that name the key.
 //! - [`cli`]: the command line both programs have, and their exit codes.
 //! - [`broker`]: a RabbitMQ connection that is kept up. [`database`]: how PostgreSQL is connected to.
@@ -25,6 +26,7 @@ pub mod database;
 pub mod id;
 pub mod listener;
 pub mod payload;
+pub mod reason;
 pub mod second_look;
 pub mod shares;
 pub mod shutdown;

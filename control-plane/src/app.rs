@@ -137,7 +137,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     };
     let dead_letters = DeadLetters::new(
         tenants.clone(),
-        DeadLetterQueues::new(letters, publisher, queues.in_hand()),
+        DeadLetterQueues::new(letters, publisher, queues.in_hand(), config.rabbitmq.queue_type),
         database::pool(&one_connection, "jalur control-plane dead letters")?,
     );
     let logins = Logins::new(pool.clone(), tenants.clone(), management);

@@ -33,6 +33,12 @@ pub(crate) enum Error {
         "no message {0} is stored; it may be in the queue or among the dead letters yet, or was never sent"
     )]
     NoMessage(Uuid),
+    /// The tenant has no dead letter with that id, as far as is looked.
+    #[error(
+        "no message {0} is among the tenant's oldest 10,000 dead letters; it may have been replayed or deleted, and GET \
+         /api/tenants/{{id}}/dead-letters lists those that are there"
+    )]
+    NoDeadLetter(Uuid),
     /// The tenant has no credential with that id.
     #[error(
         "the tenant has no credential {0}, or not any more; GET /api/tenants/{{id}}/credentials lists those it has"
@@ -92,7 +98,7 @@ impl Error {
             Self::TooLarge { .. } => Reason::RequestTooLarge,
             Self::NoTenant(_) => Reason::TenantNotFound,
             Self::NoDaemon(_) => Reason::DaemonNotFound,
-            Self::NoMessage(_) | Self::NoCredential(_) => Reason::NotFound,
+            Self::NoMessage(_) | Self::NoDeadLetter(_) | Self::NoCredential(_) => Reason::NotFound,
             Self::Client => Reason::InvalidClient,
             Self::Exists(_) => Reason::AlreadyExists,
             Self::NoQueue(_) => Reason::QueueMissing,
@@ -116,7 +122,7 @@ impl Error {
             }
             Self::NoTenant(tenant) => failure.about("tenant_id", tenant),
             Self::NoDaemon(daemon) => failure.about("daemon_id", daemon),
-            Self::NoMessage(message) => failure.about("message_id", message),
+            Self::NoMessage(message) | Self::NoDeadLetter(message) => failure.about("message_id", message),
             Self::NoCredential(credential) => failure.about("client_id", credential),
             Self::NoQueue(queue) => failure.about("queue", queue),
             Self::TooFast { retry_after, .. } => failure.again_after(*retry_after),

@@ -127,6 +127,16 @@ impl Account {
         account.ok_or_else(|| Status::internal("a request has no account of its memory"))
     }
 
+    /// Whether there is ever room for so many bytes, beside nothing else.
+    pub(crate) fn could_hold(&self, bytes: usize) -> bool {
+        let max = self.0.memory.0.bytes_max;
+        match self.0.holder {
+            Holder::Tenant(_) => bytes < max / 2,
+            Holder::Other => bytes < self.0.memory.room(false),
+            Holder::Fleet => true,
+        }
+    }
+
     /// Holds so many bytes more, or nothing more if there is no room.
     pub(crate) fn hold(&self, bytes: usize) -> Result<(), Full> {
         let Entry { memory, holder, held } = &*self.0;

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::{
     broker::{Depth, Queues},
     problems::{self, Kind},
+    tenants::retrying,
 };
 
 /// How many tenants' queues are counted; the most that a scrape should hold.
@@ -35,6 +36,8 @@ type Shown = Arc<RwLock<Option<Reading>>>;
 #[derive(Debug)]
 struct Reading {
     depths: HashMap<TenantId, Depth>,
+    /// Of those tenants that have any.
+    retrying: HashMap<TenantId, u32>,
     tenants: Vec<(String, i64)>,
     daemons: Vec<(String, i64)>,
     assignments: Vec<(String, i64)>,
@@ -91,6 +94,13 @@ impl Gauges {
             "Messages in tenants' dead-letter queues",
             &reading,
             move |reading| depths(reading, per_tenant, |depth| depth.dead_letters),
+        );
+        gauge(
+            meter,
+            "jalur_retrying",
+            "Messages that were refused and wait in a delay queue to be tried again",
+            &reading,
+            move |reading| retrying(reading, per_tenant),
         );
         gauge(meter, "jalur_tenants", "Tenants by status", &reading, |reading| {
             labelled("status", &STATUSES, &reading.tenants)
@@ -195,8 +205,13 @@ impl Gauges {
         } else {
             HashMap::new()
         };
+        let retrying = match self.per_tenant {
+            true => retrying::all(&self.pool).await?,
+            false => HashMap::new(),
+        };
         Ok(Reading {
             depths,
+            retrying,
             tenants,
             daemons,
             assignments,
@@ -240,6 +255,20 @@ fn depths(reading: &Reading, per_tenant: bool, pick: fn(&Depth) -> Option<u32>) 
         .depths
         .iter()
         .filter_map(|(tenant, depth)| Some((i64::from(pick(depth)?), label(tenant))))
+        .collect()
+}
+
+/// A tenant that has none is 0, and not absent.
+fn retrying(reading: &Reading, per_tenant: bool) -> Values {
+    let tenants = reading.depths.keys().filter(|_| per_tenant);
+    let count = |tenant: &TenantId| i64::from(reading.retrying.get(tenant).copied().unwrap_or_default());
+    tenants
+        .map(|tenant| {
+            (
+                count(tenant),
+                vec![KeyValue::new("tenant_id", tenant.to_string())],
+            )
+        })
         .collect()
 }
 
@@ -289,6 +318,7 @@ mod tests {
         assert!(!shown().contains("problems{"), "{}", shown());
         *reading.write().unwrap() = Some(Reading {
             depths: HashMap::new(),
+            retrying: HashMap::new(),
             tenants: Vec::new(),
             daemons: vec![("ready".into(), 2)],
             assignments: Vec::new(),

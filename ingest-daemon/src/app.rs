@@ -35,7 +35,7 @@ use crate::{
     lane::Board,
     metrics::Instruments,
     quarantine::Pace,
-    retry::{Policy, Store},
+    retry::{Policy, Store, Waiting},
     shard::{self, Committers, Shard},
     tenant_manager::TenantManager,
 };
@@ -84,9 +84,10 @@ impl App {
         // For readiness, and what is asked now and then.
         let database = database::pool(&config.database, "jalur-ingest-daemon readiness")?;
         let store = Store::new(database.clone());
+        let waiting = Arc::new(Waiting::new(store.clone()));
         let delays = Arc::new(Delays::new(&retry, config.rabbitmq.queue_type, store));
-        let returns = Returns::new(returning, Arc::clone(&delays));
-        let publisher = Arc::new(Publisher::new(publishing, delays));
+        let returns = Returns::new(returning, Arc::clone(&delays), Arc::clone(&waiting));
+        let publisher = Arc::new(Publisher::new(publishing, delays, waiting));
 
         let gate = Gate::new(SUSPECT_CONNECTIONS);
         let mut shards = Vec::with_capacity(config.ingest.shards);

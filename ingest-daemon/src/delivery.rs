@@ -6,6 +6,7 @@ use common::{
     broker::{Held, Verdict},
     id::TenantId,
     payload,
+    reason::Reason,
 };
 use uuid::Uuid;
 
@@ -84,46 +85,6 @@ pub(crate) struct Letter {
     pub(crate) failed: SystemTime,
     /// Its share of the memory.
     pub(crate) held: Held,
-}
-
-/// Why a message failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    /// Its body is no JSON.
-    NotJson,
-    /// Its body is JSON that PostgreSQL cannot hold or give back.
-    NotStorable,
-    /// Its body is over the size limit.
-    TooLarge,
-    /// PostgreSQL refused its row.
-    Refused,
-    /// Which message it is cannot be read.
-    Unreadable,
-}
-
-impl Reason {
-    /// The reason as the `x-jalur-reason` header has it.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::NotJson => "not_json",
-            Self::NotStorable => "not_storable",
-            Self::TooLarge => "too_large",
-            Self::Refused => "refused",
-            Self::Unreadable => "unreadable",
-        }
-    }
-}
-
-impl From<&payload::Error> for Reason {
-    fn from(error: &payload::Error) -> Self {
-        match error {
-            payload::Error::Empty | payload::Error::NotUtf8 { .. } | payload::Error::NotJson(_) => {
-                Self::NotJson
-            }
-            payload::Error::TooLarge { .. } => Self::TooLarge,
-            _ => Self::NotStorable,
-        }
-    }
 }
 
 impl Delivery {

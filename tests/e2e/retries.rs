@@ -36,7 +36,11 @@ async fn alter(stack: &Stack, tenant: TenantId, change: &str) {
 
 /// A tenant whose table takes no poison.
 async fn fussy(stack: &Stack) -> TenantId {
-    let tenant = stack.tenant("fussy").await;
+    fussy_named(stack, "fussy").await
+}
+
+async fn fussy_named(stack: &Stack, name: &str) -> TenantId {
+    let tenant = stack.tenant(name).await;
     alter(
         stack,
         tenant,
@@ -224,6 +228,57 @@ async fn a_paused_tenants_retries_wait_in_its_queue() {
     stack.stored(tenant, 1).await;
     settled(&stack, tenant).await;
     assert_eq!(ids(&stack, tenant).await, [id]);
+}
+
+/// How many messages the tenant is told to have in delay queues.
+async fn retrying(stack: &Stack, tenant: TenantId) -> Value {
+    let path = format!("/api/tenants/{tenant}");
+    stack.get(&path, &stack.admin()).await.1["runtime"]["retrying"].clone()
+}
+
+#[tokio::test]
+async fn what_waits_in_a_delay_queue_is_counted_whatever_dies() {
+    const QUEUE: &str = "jalur.retry.12000ms";
+    let mut stack = start("12s", "classic").await;
+    let (tenant, other) = (fussy(&stack).await, fussy_named(&stack, "other").await);
+    assert_eq!(retrying(&stack, tenant).await, 0);
+    let mut publisher = Publisher::new(stack.amqp_url());
+    for tenant in [tenant, tenant, tenant, other] {
+        for _ in 0..5 {
+            poison_by(&mut publisher, tenant).await;
+        }
+    }
+    waits(&stack, QUEUE, 20).await;
+    settled(&stack, tenant).await;
+    assert_eq!(
+        (retrying(&stack, tenant).await, retrying(&stack, other).await),
+        (json!(15), json!(5))
+    );
+    let line = format!("jalur_retrying{{tenant_id=\"{tenant}\"}} 15");
+    eventually("it is in the metrics", async || {
+        stack
+            .control_plane()
+            .metrics()
+            .await
+            .unwrap()
+            .lines()
+            .any(|shown| shown == line)
+    })
+    .await;
+
+    // Nobody brings them back now, and they are counted all the same.
+    stack.member("ingest-daemon-1").kill().await;
+    assert_eq!(retrying(&stack, tenant).await, 15);
+    for tenant in [tenant, other] {
+        alter(&stack, tenant, "drop constraint fussy").await;
+    }
+    stack.add_daemon().await;
+    stack.stored(tenant, 15).await;
+    stack.stored(other, 5).await;
+    eventually("none waits any more", async || {
+        retrying(&stack, tenant).await == 0 && retrying(&stack, other).await == 0
+    })
+    .await;
 }
 
 /// When what waits in the delay queue is due.

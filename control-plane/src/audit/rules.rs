@@ -62,13 +62,18 @@ const METHODS: &[(&str, Rule)] = &[
     ("jalur.v1.MessageService/GetMessage", Rule::Nothing),
     ("jalur.v1.MessageService/StreamMessages", Rule::Nothing),
     ("jalur.v1.DeadLetterService/ListDeadLetters", Rule::Nothing),
+    ("jalur.v1.DeadLetterService/GetDeadLetter", Rule::Nothing),
     (
         "jalur.v1.DeadLetterService/ReplayDeadLetters",
-        all("tenant_id", &["ids", "all"]),
+        all("tenant_id", &["ids", "all", "reason", "per_second"]),
     ),
     (
         "jalur.v1.DeadLetterService/PurgeDeadLetters",
-        all("tenant_id", &[]),
+        all("tenant_id", &["reason"]),
+    ),
+    (
+        "jalur.v1.DeadLetterService/DeleteDeadLetter",
+        all("tenant_id", &["letter_id"]),
     ),
     (
         "jalur.v1.CredentialService/CreateCredential",

@@ -2,15 +2,12 @@
 
 use common::{
     broker::{Broker, within},
+    config::QueueType,
     id::TenantId,
 };
 use lapin::options::QueuePurgeOptions;
 
-use super::{
-    Publisher, Reader,
-    in_hand::InHand,
-    reader::{close, explained},
-};
+use super::{Publisher, Reader, in_hand::InHand, reader::explained, span::close};
 use crate::error::Error as CallError;
 
 /// Tenants' dead-letter queues.
@@ -19,6 +16,7 @@ pub(crate) struct DeadLetterQueues {
     queues: Broker,
     publisher: Publisher,
     in_hand: InHand,
+    queue_type: QueueType,
 }
 
 impl DeadLetterQueues {
@@ -27,20 +25,20 @@ impl DeadLetterQueues {
 
     /// Reads over one connection, which counts what is delivered, and publishes over another: a broker that is short
     /// of memory stops reading from those that publish.
-    pub(crate) fn new(queues: Broker, publisher: Publisher, in_hand: InHand) -> Self {
+    pub(crate) fn new(queues: Broker, publisher: Publisher, in_hand: InHand, queue_type: QueueType) -> Self {
         Self {
             queues,
             publisher,
             in_hand,
+            queue_type,
         }
     }
 
     /// Begins to read the dead letters that a tenant has now.
     pub(crate) async fn read(&self, tenant: TenantId) -> Result<Reader, CallError> {
         let link = self.queues.link().await?;
-        let channel = link.channel().await?;
-        let account = link.wall().account(channel.id());
-        Reader::begin(channel, account, tenant, &self.in_hand).await
+        let is_quorum = self.queue_type == QueueType::Quorum;
+        Reader::begin(link, tenant, is_quorum, &self.in_hand).await
     }
 
     /// Deletes a tenant's dead letters and answers how many those were.

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use common::{
     broker::{Held, headers},
     id::TenantId,
+    reason::Reason,
 };
 use lapin::{
     BasicProperties,
@@ -15,7 +16,7 @@ use lapin::{
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
-use super::Outgoing;
+use super::{Outgoing, Tag};
 
 /// The id that stays with a message.
 const ID: &str = "x-jalur-id";
@@ -46,8 +47,8 @@ const BROKERS: [&str; 5] = [
 /// A dead letter, as it lies in its queue.
 #[derive(Debug)]
 pub(crate) struct Letter {
-    /// Its delivery tag.
-    pub(crate) tag: u64,
+    /// Which one it is, for whoever is done with it.
+    pub(crate) tag: Tag,
     /// The message's body.
     pub(crate) body: Vec<u8>,
     properties: BasicProperties,
@@ -56,7 +57,7 @@ pub(crate) struct Letter {
 }
 
 impl Letter {
-    pub(super) fn new(tag: u64, body: Vec<u8>, properties: BasicProperties, held: Held) -> Self {
+    pub(super) fn new(tag: Tag, body: Vec<u8>, properties: BasicProperties, held: Held) -> Self {
         Self {
             tag,
             body,
@@ -76,8 +77,24 @@ impl Letter {
     }
 
     /// Why it failed, in a word.
-    pub(crate) fn reason(&self) -> Option<String> {
-        self.text("x-jalur-reason").map(Cow::into_owned)
+    pub(crate) fn reason(&self) -> Reason {
+        let said = self.text("x-jalur-reason");
+        said.and_then(|word| Reason::named(&word))
+            .unwrap_or(Reason::Unknown)
+    }
+
+    /// What tells it from others, whenever it is read.
+    pub(crate) fn mark(&self, tenant: TenantId) -> u64 {
+        let id = self.id(tenant);
+        let id = id.unwrap_or_else(|| Uuid::new_v5(&tenant.0, &self.body));
+        let time = |name: &str| self.text(name).unwrap_or_default();
+        let said = format!("{id} {} {}", self.reason().as_str(), time("x-jalur-failed-at"));
+        Uuid::new_v5(&tenant.0, said.as_bytes()).as_u64_pair().0
+    }
+
+    /// The message's headers as they lie here.
+    pub(crate) fn headers(&self) -> Option<&FieldTable> {
+        self.properties.headers().as_ref()
     }
 
     /// Why it failed, for a person.
@@ -175,7 +192,7 @@ mod tests {
             table.insert((*name).into(), value.clone());
         }
         Letter::new(
-            1,
+            Tag::any(),
             b"body".to_vec(),
             properties.with_headers(table),
             Held::default(),
@@ -194,7 +211,7 @@ mod tests {
             BasicProperties::default().with_message_id("other".into()),
         );
         assert_eq!(letter.id(TENANT), Some(CARRIED));
-        assert_eq!(letter.reason().as_deref(), Some("not_json"));
+        assert_eq!(letter.reason(), Reason::NotJson);
         assert_eq!((letter.detail(), letter.attempts()), (None, Some(5)));
         assert_eq!(letter.failed_at().unwrap().unix_timestamp(), 1_769_860_800);
     }
@@ -212,16 +229,41 @@ mod tests {
             BasicProperties::default(),
         );
         let bare = Letter::new(
-            1,
+            Tag::any(),
             Vec::new(),
             BasicProperties::default().with_message_id("".into()),
             Held::default(),
         );
         for letter in [unreadable, bare] {
             assert_eq!(letter.id(TENANT), None);
-            assert_eq!((letter.reason(), letter.attempts()), (None, None));
+            assert_eq!((letter.reason(), letter.attempts()), (Reason::Unknown, None));
             assert_eq!((letter.first_failed_at(), letter.failed_at()), (None, None));
         }
+    }
+
+    #[test]
+    fn a_mark_tells_letters_apart_and_not_their_deliveries() {
+        let with = |id: u128, failed_at: &str, redelivered: i64| {
+            let headers = [
+                (ID, text(&Uuid::from_u128(id).to_string())),
+                ("x-jalur-failed-at", text(failed_at)),
+                (DELIVERY_COUNT, AMQPValue::LongLongInt(redelivered)),
+            ];
+            letter(&headers, BasicProperties::default()).mark(TENANT)
+        };
+        assert_eq!(with(1, "now", 0), with(1, "now", 7));
+        assert_ne!(with(1, "now", 0), with(2, "now", 0));
+        assert_ne!(with(1, "now", 0), with(1, "later", 0), "it failed again");
+        let bare = |body: &[u8]| {
+            let letter = Letter::new(
+                Tag::any(),
+                body.to_vec(),
+                BasicProperties::default(),
+                Held::default(),
+            );
+            letter.mark(TENANT)
+        };
+        assert_ne!(bare(b"a"), bare(b"b"));
     }
 
     #[test]

@@ -8,11 +8,15 @@ pub(crate) mod management;
 mod publisher;
 mod queues;
 mod reader;
+mod span;
+mod table;
+mod told;
 
 pub(crate) use self::{
     dead_letters::DeadLetterQueues,
     letter::Letter,
     publisher::{Outgoing, Publisher},
     queues::{Depth, Error as QueueError, Queues},
-    reader::Reader,
+    reader::{Reader, Tag},
+    told::Told,
 };

@@ -3,11 +3,17 @@
 //! Whoever reads a dead-letter queue holds what it has read until it gives it back, and nobody else sees that
 //! meanwhile. So the calls on one tenant's queue take turns ([`turn`]), on all control planes.
 
+mod pace;
+mod paging;
+mod place;
 mod selection;
 mod service;
+mod taking;
 mod turn;
 
 pub(crate) use self::{
-    selection::Selection,
-    service::{DeadLetters, PAGE_BYTES_MAX, Replayed},
+    pace::PerSecond,
+    paging::Token,
+    selection::{Selection, reason},
+    service::{DeadLetters, Taken},
 };

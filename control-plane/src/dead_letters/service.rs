@@ -1,37 +1,27 @@
 //! What callers ask of dead letters.
 
-use std::time::Duration;
-
-use common::id::TenantId;
+use common::{id::TenantId, reason::Reason};
 use sqlx::PgPool;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 
 use super::{
-    Selection,
-    turn::{Turn, Turns, WAIT_MAX, Work},
+    PerSecond, Selection, Token,
+    pace::Pace,
+    paging::{DEPTH_MAX, Page},
+    taking::{Taking, no_room},
+    turn::{GIVE_BACK_MAX, Turn, Turns, WORK_MAX, Work},
 };
 use crate::{
-    broker::{DeadLetterQueues, Letter, Outgoing, Publisher, Reader},
+    broker::{DeadLetterQueues, Publisher, Reader, Told},
     error::Error,
-    tenants::Tenants,
+    tenants::{Tenant, Tenants},
 };
 
-/// When a call is answered at the latest: its wait for the turn, its work, and its giving back.
-pub(super) const ANSWER_MAX: Duration = Duration::from_secs(20);
-/// How much of that is for giving back what a call has read. The broker takes milliseconds for it, or some hundred of
-/// them for thousands; if it needs longer, the turn ends later than the call.
-const GIVE_BACK_MAX: Duration = Duration::from_secs(4);
-/// How long a call may work once it has its turn.
-const WORK_MAX: Duration = ANSWER_MAX.saturating_sub(WAIT_MAX.saturating_add(GIVE_BACK_MAX));
-/// The most of bodies in a page; one dead letter is answered whatever its size.
-pub(crate) const PAGE_BYTES_MAX: usize = 2 << 20;
-/// How many dead letters are sent and confirmed together, enough to hide the broker's round trip.
-const BATCH_LETTERS: usize = 256;
-/// What of their bodies is held for that; one dead letter is sent whatever its size.
-const BATCH_BYTES: usize = 4 << 20;
-/// How many that are not meant a replay holds while it looks for its ids, which the broker has to put back.
-const PASSED_MAX: u32 = 10_000;
+/// The most that a page holds; one dead letter is answered whatever its size.
+const PAGE_BYTES_MAX: usize = 2 << 20;
+/// What of a body is shown in a page.
+const BEGINNING_BYTES: usize = 4 << 10;
 
 /// Dead letters.
 #[derive(Clone, Debug)]
@@ -41,13 +31,22 @@ pub(crate) struct DeadLetters {
     turns: Turns,
 }
 
-/// What a replay did.
+/// What a replay or a deletion did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Replayed {
-    /// How many were sent again.
-    pub(crate) replayed: u32,
-    /// How many of those that were meant were not, for want of time.
+pub(crate) struct Taken {
+    /// How many were sent again, or deleted.
+    pub(crate) taken: u32,
+    /// How many of those that were meant were not, or may not have been.
     pub(crate) remaining: u32,
+}
+
+/// What becomes of those that are taken.
+enum Fate {
+    Replay {
+        publisher: Publisher,
+        per_second: Option<PerSecond>,
+    },
+    Delete,
 }
 
 impl DeadLetters {
@@ -60,67 +59,131 @@ impl DeadLetters {
         }
     }
 
-    /// A tenant's oldest dead letters, `limit` at most and [`PAGE_BYTES_MAX`], one at least if there is one.
-    pub(crate) async fn list(&self, tenant: TenantId, limit: usize) -> Result<Vec<Letter>, Error> {
+    /// A page of a tenant's dead letters, of those that failed for `reason` if there is one: `limit` at most, with the
+    /// beginnings of their bodies; and where the next page begins.
+    pub(crate) async fn list(
+        &self,
+        tenant: TenantId,
+        reason: Option<Reason>,
+        begin: Option<Token>,
+        limit: usize,
+    ) -> Result<(Vec<Told>, Option<Token>), Error> {
         let found = self.tenants.get(tenant).await?;
         let this = self.clone();
         to_its_end(async move {
-            let turn = this.turns.take(tenant, Work::Brief).await?;
-            let reader = this.queues.read(tenant).await;
-            let mut reader = this.tenants.noticing(&found, reader).await?;
-            let page = timeout(WORK_MAX, page(&mut reader, limit)).await;
+            let (turn, mut reader) = this.begin(&found, Work::Brief).await?;
+            let page = Page::new(begin, limit, PAGE_BYTES_MAX);
+            let read = timeout(WORK_MAX, read_page(&mut reader, page, tenant, reason)).await;
             end(turn, reader).await;
-            page.unwrap_or_else(|_| Err(late()))
+            let page = read.unwrap_or_else(|_| Err(late()))?;
+            Ok(page.end(tenant, reason))
+        })
+        .await
+    }
+
+    /// The oldest dead letter with this id, all of it.
+    pub(crate) async fn get(&self, tenant: TenantId, id: Uuid) -> Result<Told, Error> {
+        let found = self.tenants.get(tenant).await?;
+        let this = self.clone();
+        to_its_end(async move {
+            let (turn, mut reader) = this.begin(&found, Work::Brief).await?;
+            let read = timeout(WORK_MAX, find(&mut reader, tenant, id)).await;
+            end(turn, reader).await;
+            read.unwrap_or_else(|_| Err(late()))
         })
         .await
     }
 
     /// Sends dead letters through the tenant's queue again.
-    pub(crate) async fn replay(&self, tenant: TenantId, selection: Selection) -> Result<Replayed, Error> {
-        let found = self.tenants.get(tenant).await?;
-        let this = self.clone();
-        to_its_end(async move {
-            let turn = this.turns.take(tenant, Work::Replay).await?;
-            let reader = this.queues.read(tenant).await;
-            let mut replay = Replay {
-                tenant,
-                selection,
-                reader: this.tenants.noticing(&found, reader).await?,
-                publisher: this.queues.publisher(),
-                until: Instant::now() + WORK_MAX,
-                passed: 0,
-                sent: 0,
-            };
-            let result = replay.run().await;
-            // The tenant's own queue may be the one that is not there.
-            let result = this.tenants.noticing(&found, result).await;
-            let replayed = Replayed {
-                replayed: replay.sent,
-                remaining: replay.selection.remaining(replay.reader.left()),
-            };
-            end(turn, replay.reader).await;
-            match result {
-                Err(error) if replayed.replayed > 0 => Err(Error::Unavailable(format!(
-                    "{} dead letters are replayed, then: {error}. Replay again for the rest",
-                    replayed.replayed
-                ))),
-                result => result.map(|()| replayed),
-            }
-        })
-        .await
+    pub(crate) async fn replay(
+        &self,
+        tenant: TenantId,
+        selection: Selection,
+        per_second: Option<PerSecond>,
+    ) -> Result<Taken, Error> {
+        let fate = Fate::Replay {
+            publisher: self.queues.publisher(),
+            per_second,
+        };
+        self.take(tenant, selection, fate, Work::Long).await
     }
 
-    /// Deletes a tenant's dead letters and answers how many those were.
-    pub(crate) async fn purge(&self, tenant: TenantId) -> Result<u32, Error> {
+    /// Deletes a tenant's dead letters, or those that failed for `reason`.
+    pub(crate) async fn purge(&self, tenant: TenantId, reason: Option<Reason>) -> Result<Taken, Error> {
+        if reason.is_some() {
+            let selection = Selection::all(reason);
+            return self.take(tenant, selection, Fate::Delete, Work::Long).await;
+        }
         let found = self.tenants.get(tenant).await?;
         let this = self.clone();
         to_its_end(async move {
             // Not while another call holds some, which would come back.
             let _turn = this.turns.take(tenant, Work::Brief).await?;
             let purged = this.queues.purge(tenant).await;
-            this.tenants.noticing(&found, purged).await
+            Ok(Taken {
+                taken: this.tenants.noticing(&found, purged).await?,
+                remaining: 0,
+            })
         })
         .await
+    }
+
+    /// Deletes the oldest dead letter with this id.
+    pub(crate) async fn delete(&self, tenant: TenantId, id: Uuid) -> Result<Taken, Error> {
+        let selection = Selection::one(id);
+        match self.take(tenant, selection, Fate::Delete, Work::Brief).await? {
+            Taken { taken: 0, .. } => Err(Error::NoDeadLetter(id)),
+            taken => Ok(taken),
+        }
+    }
+
+    async fn take(
+        &self,
+        tenant: TenantId,
+        selection: Selection,
+        fate: Fate,
+        work: Work,
+    ) -> Result<Taken, Error> {
+        let found = self.tenants.get(tenant).await?;
+        let this = self.clone();
+        to_its_end(async move {
+            let (turn, reader) = this.begin(&found, work).await?;
+            let mut taking = Taking::new(tenant, selection, reader, turn);
+            let result = match &fate {
+                Fate::Replay {
+                    publisher,
+                    per_second,
+                } => replay(&mut taking, tenant, publisher, *per_second).await,
+                Fate::Delete => delete(&mut taking).await,
+            };
+            // The tenant's own queue may be the one that is not there.
+            let result = this.tenants.noticing(&found, result).await;
+            let taken = Taken {
+                taken: taking.taken(),
+                remaining: taking.remaining(),
+            };
+            let (turn, reader) = taking.end();
+            end(turn, reader).await;
+            match (result, fate, taken.taken) {
+                (Ok(()), ..) => Ok(taken),
+                (Err(error), _, 0) => Err(error),
+                (Err(error), Fate::Replay { .. }, taken) => Err(Error::Unavailable(format!(
+                    "{taken} dead letters are replayed, then: {error}. Replay again for the rest"
+                ))),
+                (Err(error), Fate::Delete, taken) => Err(Error::Unavailable(format!(
+                    "{taken} dead letters are deleted, then: {error}. Delete again for the rest"
+                ))),
+            }
+        })
+        .await
+    }
+
+    /// Waits for the turn, and begins to read.
+    async fn begin(&self, tenant: &Tenant, work: Work) -> Result<(Turn, Reader), Error> {
+        let turn = self.turns.take(tenant.id, work).await?;
+        let reader = self.queues.read(tenant.id).await;
+        let reader = self.tenants.noticing(tenant, reader).await?;
+        Ok((turn, reader))
     }
 }
 
@@ -145,90 +208,92 @@ async fn to_its_end<T: Send + 'static>(
     })
 }
 
-async fn page(reader: &mut Reader, limit: usize) -> Result<Vec<Letter>, Error> {
-    let (mut page, mut bytes) = (Vec::new(), 0);
-    while page.len() < limit
-        && let Some(letter) = reader.next().await?
-    {
-        bytes += letter.body.len();
-        if bytes > PAGE_BYTES_MAX && !page.is_empty() {
+async fn read_page(
+    reader: &mut Reader,
+    mut page: Page<Told>,
+    tenant: TenantId,
+    reason: Option<Reason>,
+) -> Result<Page<Told>, Error> {
+    while !page.is_complete() {
+        let Some(letter) = reader.next().await? else {
             break;
-        }
-        page.push(letter);
+        };
+        let mark = letter.mark(tenant);
+        let is_meant = reason.is_none_or(|reason| reason == letter.reason());
+        let item = is_meant.then(|| Told::beginning(letter, tenant, BEGINNING_BYTES));
+        page.read(
+            mark,
+            item.map(|item| {
+                let size = item.size();
+                (item, size)
+            }),
+        );
     }
-    match page.is_empty() && reader.is_full() {
-        true => Err(no_room()),
-        false => Ok(page),
+    if reader.is_full() && !page.is_complete() {
+        if page.is_empty() || !page.is_settled() {
+            return Err(no_room());
+        }
+        page.cut_short();
+    }
+    Ok(page)
+}
+
+async fn find(reader: &mut Reader, tenant: TenantId, id: Uuid) -> Result<Told, Error> {
+    for _ in 0..DEPTH_MAX {
+        match reader.next().await? {
+            Some(letter) if letter.id(tenant) == Some(id) => return Ok(Told::whole(letter, tenant)),
+            Some(_) => {}
+            None if reader.is_full() => return Err(no_room()),
+            None => break,
+        }
+    }
+    Err(Error::NoDeadLetter(id))
+}
+
+/// Until all are sent, or time is over.
+async fn replay(
+    taking: &mut Taking,
+    tenant: TenantId,
+    publisher: &Publisher,
+    per_second: Option<PerSecond>,
+) -> Result<(), Error> {
+    let mut pace = Pace::new(per_second, Instant::now());
+    loop {
+        let batch = taking.next(pace.portion()).await?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let count = batch.len();
+        let (tags, messages): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .map(|(id, letter)| (letter.tag, letter.replay(id.unwrap_or_else(Uuid::now_v7))))
+            .unzip();
+        // First confirmed there, then taken out here: a crash in between leaves it in both, under one id.
+        publisher.publish(tenant, messages).await?;
+        taking.done(&tags).await?;
+        // Waited for before the answer, too: the next call may come at once.
+        if let Some(due) = pace.sent(count, Instant::now()).filter(|_| taking.has_more()) {
+            sleep_until(due).await;
+        }
     }
 }
 
-fn no_room() -> Error {
-    Error::Unavailable(
-        "there is no room for the next dead letter beside those that other calls have; try again".into(),
-    )
+/// Until all are deleted, or time is over.
+async fn delete(taking: &mut Taking) -> Result<(), Error> {
+    loop {
+        let batch = taking.next(usize::MAX).await?;
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let tags: Vec<_> = batch.iter().map(|(_, letter)| letter.tag).collect();
+        drop(batch);
+        taking.done(&tags).await?;
+    }
 }
 
 fn late() -> Error {
     Error::Unavailable(format!(
-        "RabbitMQ did not give the dead letters within {} s; try again",
+        "RabbitMQ did not give the dead letters within {} s; try again, or ask for what is less deep",
         WORK_MAX.as_secs()
     ))
-}
-
-/// A replay under way.
-struct Replay {
-    tenant: TenantId,
-    selection: Selection,
-    reader: Reader,
-    publisher: Publisher,
-    until: Instant,
-    /// How many were not meant, and are held until the end.
-    passed: u32,
-    /// How many have left the dead-letter queue.
-    sent: u32,
-}
-
-impl Replay {
-    /// Until all are sent, or time is over.
-    async fn run(&mut self) -> Result<(), Error> {
-        loop {
-            let (tags, batch) = self.batch().await?;
-            if batch.is_empty() {
-                return match self.sent == 0 && self.reader.is_full() {
-                    true => Err(no_room()),
-                    false => Ok(()),
-                };
-            }
-            // First confirmed there, then taken out here: a crash in between leaves it in both, under one id.
-            self.publisher.publish(self.tenant, batch).await?;
-            let sent = u32::try_from(tags.len()).unwrap_or(u32::MAX);
-            self.reader.done(&tags).await?;
-            self.sent = self.sent.saturating_add(sent);
-        }
-    }
-
-    /// The next of those that are meant, and their tags. The others stay in the reader's hands, which gives them back
-    /// to their places.
-    async fn batch(&mut self) -> Result<(Vec<u64>, Vec<Outgoing>), Error> {
-        let (mut tags, mut batch, mut bytes) = (Vec::new(), Vec::new(), 0);
-        while batch.len() < BATCH_LETTERS
-            && bytes < BATCH_BYTES
-            && self.passed < PASSED_MAX
-            && !self.selection.is_found()
-            && Instant::now() < self.until
-        {
-            let Some(letter) = self.reader.next().await? else {
-                break;
-            };
-            let id = letter.id(self.tenant);
-            if self.selection.takes(id) {
-                bytes += letter.body.len();
-                tags.push(letter.tag);
-                batch.push(letter.replay(id.unwrap_or_else(Uuid::now_v7)));
-            } else {
-                self.passed += 1;
-            }
-        }
-        Ok((tags, batch))
-    }
 }

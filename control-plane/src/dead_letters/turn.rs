@@ -5,11 +5,7 @@
 //! letter, not for safety: where a connection is lost with its locks, another call may miss what the first has in its
 //! hands, and the broker still gives no letter to both.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use common::id::TenantId;
 use sqlx::PgPool;
@@ -18,11 +14,23 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::service::ANSWER_MAX;
+use super::place::{Place, Places};
 use crate::error::Error;
 
+/// When a call is answered at the latest: its wait for the turn, its work, and its giving back.
+const ANSWER_MAX: Duration = Duration::from_secs(20);
+/// How much of that is for giving back what a call has read. The broker takes milliseconds for it, or some hundred of
+/// them for thousands; if it needs longer, the turn ends later than the call.
+pub(super) const GIVE_BACK_MAX: Duration = Duration::from_secs(4);
+/// How long a call may work once it has its turn, whatever it is at then included: the last pause of a pace, say.
+pub(super) const WORK_MAX: Duration = ANSWER_MAX.saturating_sub(WAIT_MAX.saturating_add(GIVE_BACK_MAX));
+/// What of that is kept for the last step: the longest pause of a pace.
+const LAST_STEP: Duration = super::pace::PAUSE_MAX;
+/// How long it may go on where somebody waits to read: less than those wait.
+const WORK_WANTED: Duration = Duration::from_secs(3);
+
 /// How long a call waits for its turn.
-pub(super) const WAIT_MAX: Duration = Duration::from_secs(5);
+const WAIT_MAX: Duration = Duration::from_secs(5);
 /// How often it looks whether the turn is free.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How many calls of a kind one control plane works on at once: each holds some megabytes of bodies.
@@ -35,12 +43,12 @@ const CLASS: i32 = 0x6a64_6c71;
 /// plane.
 const MARGIN: Duration = Duration::from_secs(40);
 
-/// What a call does with the queue. Replays have places of their own: those of many tenants, each at work for as long
-/// as a call may be, are not what everybody else's reading waits for.
-#[derive(Clone, Copy, Debug)]
+/// What a call does with the queue. What may take long is counted apart: the replays of many tenants, each at work for as
+/// long as a call may be, are not what everybody else's reading waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Work {
     Brief,
-    Replay,
+    Long,
 }
 
 /// Hands out turns.
@@ -49,9 +57,9 @@ pub(super) struct Turns {
     /// Of one connection.
     locks: PgPool,
     /// Whose queues this control plane's calls have: a connection's locks do not keep it from itself.
-    taken: Arc<Mutex<HashSet<TenantId>>>,
+    places: Places,
     brief: Arc<Semaphore>,
-    replays: Arc<Semaphore>,
+    long: Arc<Semaphore>,
 }
 
 /// A call's turn; it ends when this is dropped.
@@ -62,6 +70,7 @@ pub(super) struct Turn {
     /// Kept until the lock is gone: whoever gets it finds the turn free.
     place: Option<Place>,
     permit: Option<OwnedSemaphorePermit>,
+    since: Instant,
 }
 
 impl Turns {
@@ -69,9 +78,9 @@ impl Turns {
     pub(super) fn new(locks: PgPool) -> Self {
         Self {
             locks,
-            taken: Arc::default(),
+            places: Places::default(),
             brief: Arc::new(Semaphore::new(AT_ONCE)),
-            replays: Arc::new(Semaphore::new(AT_ONCE)),
+            long: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
 
@@ -83,13 +92,8 @@ impl Turns {
                 "other calls are at work on the dead letters of tenant {tenant}; try again"
             ))
         };
-        let place = loop {
-            match Place::take(&self.taken, tenant) {
-                Some(place) => break place,
-                None if Instant::now() >= until => return Err(others()),
-                None => sleep(LOOK_EVERY).await,
-            }
-        };
+        let place = self.places.take(tenant, work == Work::Brief, until).await;
+        let place = place.ok_or_else(others)?;
         // A frozen control plane's connection is silent, and ends with its locks.
         let idle_ms = (ANSWER_MAX + MARGIN).as_millis();
         let lock = format!(
@@ -106,14 +110,15 @@ impl Turns {
             tenant,
             place: Some(place),
             permit: None,
+            since: until,
         };
         let permits = match work {
             Work::Brief => &self.brief,
-            Work::Replay => &self.replays,
+            Work::Long => &self.long,
         };
         // Last: whoever waits for somebody's turn takes no room.
         match timeout_at(until, Arc::clone(permits).acquire_owned()).await {
-            Ok(Ok(permit)) => turn.permit = Some(permit),
+            Ok(Ok(permit)) => (turn.permit, turn.since) = (Some(permit), Instant::now()),
             Ok(Err(_)) | Err(_) => {
                 return Err(Error::Unavailable(format!(
                     "{AT_ONCE} calls like this one are at work on other tenants' dead letters; try again"
@@ -140,6 +145,15 @@ impl Turns {
     }
 }
 
+impl Turn {
+    /// Whether the work is to end: its time is over, or somebody waits to read and it has gone on for long enough.
+    pub(super) fn is_over(&self) -> bool {
+        let now = Instant::now();
+        let is_wanted = || self.place.as_ref().is_some_and(Place::is_wanted);
+        now >= self.since + WORK_MAX - LAST_STEP || (now >= self.since + WORK_WANTED && is_wanted())
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
         let (turns, tenant, place) = (self.turns.clone(), self.tenant, self.place.take());
@@ -150,34 +164,6 @@ impl Drop for Turn {
             }
             drop(place);
         });
-    }
-}
-
-/// That a tenant is among those taken.
-#[derive(Debug)]
-struct Place {
-    taken: Arc<Mutex<HashSet<TenantId>>>,
-    tenant: TenantId,
-}
-
-impl Place {
-    /// `None` if another has it.
-    fn take(taken: &Arc<Mutex<HashSet<TenantId>>>, tenant: TenantId) -> Option<Self> {
-        let free = taken
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(tenant);
-        free.then(|| Self {
-            taken: Arc::clone(taken),
-            tenant,
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
-        taken.remove(&self.tenant);
     }
 }
 

@@ -1,19 +1,18 @@
 //! DeadLetterService.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use common::id::TenantId;
 use proto::v1::{self, dead_letter_service_server::DeadLetterService};
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
 use super::{page_size, scope, timestamp};
 use crate::{
-    broker::Letter,
-    dead_letters::{DeadLetters, PAGE_BYTES_MAX, Replayed, Selection},
+    broker::Told,
+    dead_letters::{DeadLetters, PerSecond, Selection, Taken, Token, reason},
+    error::Error,
+    excerpt::excerpt,
     memory::{Account, COPIES},
 };
-
-/// What of a body is shown that is cut.
-const BEGINNING_BYTES: usize = 4 << 10;
 
 /// DeadLetterService on [`DeadLetters`].
 #[derive(Clone, Debug)]
@@ -28,17 +27,41 @@ impl DeadLetterService for DeadLetterApi {
         request: Request<v1::ListDeadLettersRequest>,
     ) -> Result<Response<v1::ListDeadLettersResponse>, Status> {
         let tenant = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
-        let limit = page_size("limit", request.get_ref().limit)?;
-        let page = self.dead_letters.list(tenant, limit).await?;
-        let dead_letters: Vec<_> = page
-            .into_iter()
-            .map(|letter| dead_letter(tenant, letter))
-            .collect();
-        let bytes: usize = dead_letters.iter().map(|letter| letter.payload.len()).sum();
-        Account::of(&request)?
-            .hold(bytes * COPIES)
-            .map_err(crate::error::Error::from)?;
-        Ok(Response::new(v1::ListDeadLettersResponse { dead_letters }))
+        let asked = request.get_ref();
+        let limit = page_size("limit", asked.limit)?;
+        let reason = reason(&asked.reason)?;
+        let begin = Token::read(&asked.page_token, tenant, reason)?;
+        let (page, next) = self.dead_letters.list(tenant, reason, begin, limit).await?;
+        let bytes: usize = page.iter().map(Told::size).sum();
+        Account::of(&request)?.hold(bytes * COPIES).map_err(Error::from)?;
+        Ok(Response::new(v1::ListDeadLettersResponse {
+            dead_letters: page.into_iter().map(dead_letter).collect(),
+            next_page_token: next.map(|token| token.to_string()),
+        }))
+    }
+
+    async fn get_dead_letter(
+        &self,
+        request: Request<v1::GetDeadLetterRequest>,
+    ) -> Result<Response<v1::GetDeadLetterResponse>, Status> {
+        let tenant = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
+        let id = letter_id(&request.get_ref().letter_id)?;
+        let letter = self.dead_letters.get(tenant, id).await?;
+        let account = Account::of(&request)?;
+        let bytes = letter.size().saturating_mul(COPIES);
+        if !account.could_hold(bytes) {
+            return Err(Error::Precondition(format!(
+                "dead letter {id} has {} bytes, more than a request may hold (limits.memory_bytes): take it from {} by AMQP, \
+                 or have the limit raised",
+                letter.bytes,
+                tenant.dead_letter_queue()
+            ))
+            .into());
+        }
+        account.hold(bytes).map_err(Error::from)?;
+        Ok(Response::new(v1::GetDeadLetterResponse {
+            dead_letter: Some(dead_letter(letter)),
+        }))
     }
 
     async fn replay_dead_letters(
@@ -47,10 +70,11 @@ impl DeadLetterService for DeadLetterApi {
     ) -> Result<Response<v1::ReplayDeadLettersResponse>, Status> {
         let tenant = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
         let request = request.get_ref();
-        let selection = Selection::new(&request.ids, request.all)?;
-        let Replayed { replayed, remaining } = self.dead_letters.replay(tenant, selection).await?;
+        let selection = Selection::new(&request.ids, request.all, reason(&request.reason)?)?;
+        let per_second = PerSecond::new(request.per_second)?;
+        let Taken { taken, remaining } = self.dead_letters.replay(tenant, selection, per_second).await?;
         Ok(Response::new(v1::ReplayDeadLettersResponse {
-            replayed,
+            replayed: taken,
             remaining,
         }))
     }
@@ -60,63 +84,46 @@ impl DeadLetterService for DeadLetterApi {
         request: Request<v1::PurgeDeadLettersRequest>,
     ) -> Result<Response<v1::PurgeDeadLettersResponse>, Status> {
         let tenant = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
-        let purged = self.dead_letters.purge(tenant).await?;
-        Ok(Response::new(v1::PurgeDeadLettersResponse { purged }))
+        let reason = reason(&request.get_ref().reason)?;
+        let Taken { taken, remaining } = self.dead_letters.purge(tenant, reason).await?;
+        Ok(Response::new(v1::PurgeDeadLettersResponse {
+            purged: taken,
+            remaining: (remaining > 0).then_some(remaining),
+        }))
+    }
+
+    async fn delete_dead_letter(
+        &self,
+        request: Request<v1::DeleteDeadLetterRequest>,
+    ) -> Result<Response<v1::DeleteDeadLetterResponse>, Status> {
+        let tenant = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
+        let id = letter_id(&request.get_ref().letter_id)?;
+        let Taken { taken, .. } = self.dead_letters.delete(tenant, id).await?;
+        Ok(Response::new(v1::DeleteDeadLetterResponse { purged: taken }))
     }
 }
 
-fn dead_letter(tenant: TenantId, letter: Letter) -> v1::DeadLetter {
-    let bytes = letter.body.len();
-    let said = v1::DeadLetter {
-        id: letter.id(tenant).map(|id| id.to_string()).unwrap_or_default(),
-        reason: letter.reason().unwrap_or_else(|| "unknown".into()),
-        detail: letter.detail().unwrap_or_default(),
-        attempts: letter.attempts().unwrap_or_default(),
-        first_failed_at: letter.first_failed_at().map(timestamp),
-        failed_at: letter.failed_at().map(timestamp),
-        bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
-        truncated: (bytes > PAGE_BYTES_MAX).then_some(true),
-        ..Default::default()
-    };
-    let (payload, encoding) = payload(letter.body);
-    v1::DeadLetter {
-        payload,
-        encoding,
-        ..said
-    }
+fn letter_id(text: &str) -> Result<Uuid, Error> {
+    Uuid::try_parse(text).map_err(|_| Error::invalid("letter_id", format!("{:?} is no UUID", excerpt(text))))
 }
 
-/// A body as it is shown, and how it is encoded. One that is larger than a page is cut: it exists several times on its
-/// way out.
-fn payload(mut body: Vec<u8>) -> (String, Option<String>) {
-    if body.len() > PAGE_BYTES_MAX {
-        let end = match std::str::from_utf8(&body) {
-            Ok(text) => text.floor_char_boundary(BEGINNING_BYTES),
-            Err(_) => BEGINNING_BYTES,
-        };
-        body.truncate(end);
-        body.shrink_to_fit();
-    }
-    match String::from_utf8(body) {
+fn dead_letter(letter: Told) -> v1::DeadLetter {
+    let truncated = (letter.body.len() < letter.bytes).then_some(true);
+    let (payload, encoding) = match String::from_utf8(letter.body) {
         Ok(text) => (text, None),
         Err(error) => (STANDARD.encode(error.as_bytes()), Some("base64".into())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_body_that_is_larger_than_a_page_is_cut_to_its_beginning() {
-        let whole = |count: usize| payload(vec![b'x'; count]).0.len();
-        assert_eq!(whole(PAGE_BYTES_MAX), PAGE_BYTES_MAX);
-        assert_eq!(whole(PAGE_BYTES_MAX + 1), BEGINNING_BYTES);
-        // Not within a character.
-        let (text, encoding) = payload(format!("x{}", "é".repeat(PAGE_BYTES_MAX)).into_bytes());
-        assert_eq!((text.len(), encoding), (BEGINNING_BYTES - 1, None));
-        let (text, encoding) = payload(vec![0xff; PAGE_BYTES_MAX + 1]);
-        assert_eq!(STANDARD.decode(text).unwrap().len(), BEGINNING_BYTES);
-        assert_eq!(encoding.as_deref(), Some("base64"));
+    };
+    v1::DeadLetter {
+        id: letter.id.map(|id| id.to_string()).unwrap_or_default(),
+        reason: letter.reason.as_str().into(),
+        detail: letter.detail,
+        attempts: letter.attempts.unwrap_or_default(),
+        first_failed_at: letter.first_failed_at.map(timestamp),
+        failed_at: letter.failed_at.map(timestamp),
+        payload,
+        encoding,
+        bytes: u32::try_from(letter.bytes).unwrap_or(u32::MAX),
+        truncated,
+        headers: letter.headers.map(|text| v1::Json { text }),
     }
 }

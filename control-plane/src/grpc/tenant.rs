@@ -151,6 +151,7 @@ impl TenantApi {
             consumers: runtime.consumers.into_iter().map(consumer).collect(),
             queue_depth: runtime.depth.and_then(|depth| depth.queue),
             dead_letters: runtime.depth.and_then(|depth| depth.dead_letters),
+            retrying: Some(runtime.retrying),
             problem: runtime.problem.map(problem),
         };
         Ok(v1::Tenant {

@@ -8,6 +8,7 @@ mod missed;
 pub(crate) mod model;
 pub(crate) mod partition;
 pub(crate) mod reconciler;
+pub(crate) mod retrying;
 mod service;
 mod store;
 

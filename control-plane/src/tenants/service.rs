@@ -14,7 +14,7 @@ use tracing::debug;
 use super::{
     Missed,
     model::{NewTenant, PageToken, Phase, Status, Tenant, Update, check_workers},
-    partition, store,
+    partition, retrying, store,
 };
 use crate::{
     broker::{Depth, Queues},
@@ -38,6 +38,8 @@ pub(crate) struct Runtime {
     pub(crate) consumers: Vec<Consumer>,
     /// `None` when the broker cannot be asked.
     pub(crate) depth: Option<Depth>,
+    /// How many messages wait to be tried again.
+    pub(crate) retrying: u32,
     /// `None` when all is well.
     pub(crate) problem: Option<Problem>,
 }
@@ -126,6 +128,7 @@ impl Tenants {
         Ok(Runtime {
             consumers: lanes.consumers,
             depth,
+            retrying: retrying::of(&self.pool, id).await?,
             // It may have been made again since, and yet it is what this answer is about.
             problem: problems::of(&self.pool, id).await?.or(missed),
         })

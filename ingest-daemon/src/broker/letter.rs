@@ -100,11 +100,11 @@ fn aside(name: &str) -> ShortString {
 mod tests {
     use std::time::UNIX_EPOCH;
 
-    use common::broker::Held;
+    use common::{broker::Held, reason::Reason};
     use uuid::Uuid;
 
     use super::*;
-    use crate::{broker::Envelope, delivery::Reason};
+    use crate::broker::Envelope;
 
     fn letter(properties: BasicProperties) -> Letter {
         Letter {

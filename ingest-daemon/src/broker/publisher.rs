@@ -15,7 +15,10 @@ use super::{
     delays::{self, Delays},
     letter,
 };
-use crate::delivery::{Destination, Letter};
+use crate::{
+    delivery::{Destination, Letter},
+    retry::Waiting,
+};
 
 /// How many letters are under way at once. Each waits for the broker's disk, some milliseconds.
 const LETTERS_MAX: usize = 64;
@@ -31,15 +34,17 @@ pub(crate) struct Publisher {
     broker: Broker,
     publisher: publisher::Publisher,
     delays: Arc<Delays>,
+    waiting: Arc<Waiting>,
     kilobytes: Semaphore,
 }
 
 impl Publisher {
-    pub(crate) fn new(broker: Broker, delays: Arc<Delays>) -> Self {
+    pub(crate) fn new(broker: Broker, delays: Arc<Delays>, waiting: Arc<Waiting>) -> Self {
         Self {
             publisher: publisher::Publisher::new(broker.clone(), LETTERS_MAX, None),
             broker,
             delays,
+            waiting,
             kilobytes: Semaphore::new(KILOBYTES_MAX as usize),
         }
     }
@@ -67,9 +72,14 @@ impl Publisher {
             properties: letter::properties(letter),
         };
         let published = self.publisher.publish(&route, vec![message]).await;
-        if let (Err(Error::Unroutable(_)), Destination::Delay(_)) = (&published, letter.to) {
+        match (&published, letter.to) {
+            // Before its delivery is acknowledged.
+            (Ok(()), Destination::Delay(delay)) => {
+                self.waiting.add(tenant, delay, letter.failed + delay).await;
+            }
             // Somebody deleted the delay's queue: the next letter declares it again.
-            self.delays.missing().await;
+            (Err(Error::Unroutable(_)), Destination::Delay(_)) => self.delays.missing().await,
+            _ => {}
         }
         published
     }

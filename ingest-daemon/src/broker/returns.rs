@@ -17,10 +17,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use common::broker::{
-    Broker, Error, Link,
-    publisher::{self, Error as PublishError, Message, Publisher, Route},
-    within,
+use common::{
+    broker::{
+        Broker, Error, Link,
+        publisher::{self, Error as PublishError, Message, Publisher, Route},
+        within,
+    },
+    id::TenantId,
 };
 use futures::future;
 use lapin::{
@@ -29,7 +32,10 @@ use lapin::{
     options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, QueueDeclareOptions},
     types::FieldTable,
 };
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
@@ -37,6 +43,7 @@ use super::{
     Envelope,
     delays::{self, Delays},
 };
+use crate::retry::{Sweeps, Waiting};
 
 /// A queue is looked at so many times within its delay, and between these often.
 const LOOKS: u32 = 4;
@@ -62,14 +69,16 @@ pub(crate) struct Returns {
     broker: Broker,
     publisher: Publisher,
     delays: Arc<Delays>,
+    waiting: Arc<Waiting>,
 }
 
 impl Returns {
-    pub(crate) fn new(broker: Broker, delays: Arc<Delays>) -> Self {
+    pub(crate) fn new(broker: Broker, delays: Arc<Delays>, waiting: Arc<Waiting>) -> Self {
         Self {
             publisher: Publisher::new(broker.clone(), BATCH_MAX, Some(PATIENCE)),
             broker,
             delays,
+            waiting,
         }
     }
 
@@ -141,11 +150,36 @@ impl Returns {
     }
 
     async fn serve_queue(&self, queue: &DelayQueue) -> Result<Infallible, Error> {
+        let mut sweeps = Sweeps::new(Instant::now());
         loop {
-            let (due, pause) = queue.take().await?;
+            let Look { due, before, pause } = queue.look().await?;
+            let came: Vec<_> = due
+                .iter()
+                .filter_map(|message| Envelope::due_at(&message.delivery.properties))
+                .collect();
             let sent = future::join_all(due.into_iter().map(|message| self.send_home(queue, message))).await;
             sent.into_iter().collect::<Result<(), _>>()?;
-            sleep(pause).await;
+            came.into_iter().for_each(|due| sweeps.came_back(due));
+            self.wait(queue, &mut sweeps, before, pause).await;
+        }
+    }
+
+    /// Waits until the queue is to be looked at again, and counts off what came back. Nothing is due meanwhile: what was
+    /// by any moment until then is back by `before`.
+    async fn wait(&self, queue: &DelayQueue, sweeps: &mut Sweeps, before: SystemTime, pause: Duration) {
+        let until = Instant::now() + pause;
+        let mut before = before;
+        loop {
+            if sweeps.is_due(before, Instant::now()) {
+                self.waiting.back(queue.delay, before).await;
+            }
+            let now = Instant::now();
+            if now >= until {
+                return;
+            }
+            let slept = (until - now).min(sweeps.pause());
+            sleep(slept).await;
+            before += slept;
         }
     }
 
@@ -179,7 +213,12 @@ impl Returns {
             .send(&again, &message.data, envelope.again(now + queue.delay, homeless))
             .await
         {
-            Ok(()) => queue.done(message.delivery_tag).await,
+            Ok(()) => {
+                if let Some(tenant) = TenantId::of_queue(&again.key) {
+                    self.waiting.add(tenant, queue.delay, now + queue.delay).await;
+                }
+                queue.done(message.delivery_tag).await
+            }
             Err(PublishError::Broker(error)) => Err(error),
             // Its own queue is gone, or full. The one that there is stays where it is.
             Err(error @ (PublishError::Unroutable(_) | PublishError::Refused)) => {
@@ -203,6 +242,16 @@ impl Returns {
     }
 }
 
+/// What a look at a delay's queue has shown.
+struct Look {
+    /// What is due now.
+    due: Vec<BasicGetMessage>,
+    /// All that was due before then is back, once these are.
+    before: SystemTime,
+    /// When to look again.
+    pause: Duration,
+}
+
 /// A delay's queue, on a channel of its own.
 struct DelayQueue {
     delay: Duration,
@@ -222,13 +271,19 @@ impl DelayQueue {
         })
     }
 
-    /// Takes what is due, and answers when to look again. The oldest is due first.
-    async fn take(&self) -> Result<(Vec<BasicGetMessage>, Duration), Error> {
+    /// Takes what is due. The oldest is due first.
+    async fn look(&self) -> Result<Look, Error> {
         let (mut due, mut bytes) = (Vec::new(), 0);
+        let before = SystemTime::now();
+        let mut last = before;
         // Counted first: that a quorum queue was asked for a message goes to its log, whether it had one or not.
         for _ in 0..self.count().await? {
             if due.len() == BATCH_MAX || bytes > BATCH_BYTES {
-                return Ok((due, Duration::ZERO));
+                return Ok(Look {
+                    due,
+                    before: last.min(before),
+                    pause: Duration::ZERO,
+                });
             }
             let Some(message) = self.get().await? else {
                 break;
@@ -238,12 +293,15 @@ impl DelayQueue {
             if let Some(wait) = at.and_then(|at| at.duration_since(SystemTime::now()).ok()) {
                 self.give_back(message.delivery.delivery_tag).await?;
                 // No longer than the delay, should clocks differ.
-                return Ok((due, wait.min(self.delay)));
+                let pause = wait.min(self.delay);
+                return Ok(Look { due, before, pause });
             }
+            last = at.unwrap_or(last);
             bytes += message.delivery.data.len();
             due.push(message);
         }
-        Ok((due, (self.delay / LOOKS).clamp(LOOK_MIN, LOOK_MAX)))
+        let pause = (self.delay / LOOKS).clamp(LOOK_MIN, LOOK_MAX);
+        Ok(Look { due, before, pause })
     }
 
     async fn count(&self) -> Result<u32, Error> {

@@ -1,10 +1,15 @@
-//! When a message that PostgreSQL refused is tried again, and when no more. Pure, but for [`store`].
+//! When a message that PostgreSQL refused is tried again, and when no more; and how many wait for that. Pure, but for
+//! [`store`] and [`waiting`].
 
 mod store;
+mod waiting;
 
 use std::{sync::Arc, time::Duration};
 
-pub(crate) use self::store::Store;
+pub(crate) use self::{
+    store::Store,
+    waiting::{Sweeps, Waiting},
+};
 use crate::delivery::Destination;
 
 /// The pauses between attempts: one attempt more than there are of these.

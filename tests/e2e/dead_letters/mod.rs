@@ -1,6 +1,7 @@
 //! Dead letters: read, sent again, deleted, and by whom.
 
 mod many;
+mod pages;
 mod reading;
 mod replaying;
 
@@ -36,9 +37,14 @@ fn text(text: &str) -> AMQPValue {
 
 /// The headers of a dead letter that a daemon made.
 fn refused(id: Uuid) -> BasicProperties {
+    failed(id, "refused")
+}
+
+/// The same for another reason.
+fn failed(id: Uuid, reason: &str) -> BasicProperties {
     properties(&[
         ("x-jalur-id", text(&id.to_string())),
-        ("x-jalur-reason", text("refused")),
+        ("x-jalur-reason", text(reason)),
         ("x-jalur-detail", text("a constraint that is gone by now")),
         ("x-jalur-attempts", AMQPValue::LongLongInt(5)),
         ("x-jalur-first-failed-at", text("2026-01-31T12:00:00.250Z")),
@@ -69,17 +75,26 @@ async fn bury(stack: &Stack, tenant: TenantId, body: &[u8], properties: BasicPro
 
 /// Puts numbers into the tenant's dead-letter queue, each under an id of its own.
 async fn bury_many(stack: &Stack, tenant: TenantId, count: u32) {
+    bury_for(stack, tenant, count, |_| "refused").await;
+}
+
+/// The same, each for its reason.
+async fn bury_for(stack: &Stack, tenant: TenantId, count: u32, reason: fn(u32) -> &'static str) {
+    let before = buried(stack, tenant).await;
     let (_connection, channel) = stack.amqp().await;
     let queue = tenant.dead_letter_queue();
     for number in 0..count {
         let body = number.to_string();
         let options = BasicPublishOptions::default();
-        let letter = refused(Uuid::now_v7());
+        let letter = failed(Uuid::now_v7(), reason(number));
         let publish =
             channel.basic_publish("".into(), queue.as_str().into(), options, body.as_bytes(), letter);
         publish.await.unwrap();
     }
-    eventually("all are there", async || buried(stack, tenant).await == count).await;
+    eventually("all are there", async || {
+        buried(stack, tenant).await == before + count
+    })
+    .await;
 }
 
 async fn list(stack: &Stack, tenant: TenantId) -> Vec<Value> {
@@ -149,6 +164,14 @@ async fn dead_letters_are_for_admins_and_the_tenants_own_admins() {
             stack.delete(&bare, &token).await.0,
         ];
         assert_eq!(got, [wanted; 4], "{role:?}");
+        // One that is not there, for those who may ask.
+        let wanted = if wanted == 200 { 404 } else { wanted };
+        let one = format!("{bare}/{}", Uuid::now_v7());
+        let got = [
+            stack.get(&one, &token).await.0,
+            stack.delete(&one, &token).await.0,
+        ];
+        assert_eq!(got, [wanted; 2], "{role:?}");
     }
 }
 
@@ -168,6 +191,23 @@ async fn what_is_asked_of_dead_letters_is_checked() {
         (json!({ "ids": "all" }), ["ids", "array"]),
         (json!({ "all": "yes" }), ["all", "true"]),
         (json!({ "al": true }), ["al", "ids"]),
+        (
+            json!({ "all": true, "per_second": 0 }),
+            ["per_second", "1 to 1000000"],
+        ),
+        (
+            json!({ "all": true, "per_second": -1 }),
+            ["per_second", "1 to 1000000"],
+        ),
+        (
+            json!({ "all": true, "per_second": 1.5 }),
+            ["per_second", "integer"],
+        ),
+        (
+            json!({ "all": true, "reason": "REFUSED" }),
+            ["reason", "not_json"],
+        ),
+        (json!({ "reason": "because" }), ["reason", "refused"]),
     ] {
         let (status, answer) = replay(&stack, tenant, body.clone()).await;
         let message = answer["message"].as_str().unwrap();
@@ -176,18 +216,47 @@ async fn what_is_asked_of_dead_letters_is_checked() {
             assert!(message.contains(word), "{word:?} is not in {message:?}");
         }
     }
-    for limit in ["0", "1001", "-1", "many"] {
-        let (status, answer) = stack
-            .get(&format!("{}?limit={limit}", path(tenant)), &admin)
-            .await;
-        assert_eq!(status, 400, "{limit}: {answer}");
-        assert!(answer["message"].as_str().unwrap().contains("limit"), "{answer}");
+    for (query, field) in [
+        ("limit=0", "limit"),
+        ("limit=1001", "limit"),
+        ("limit=-1", "limit"),
+        ("limit=many", "limit"),
+        ("reason=Refused", "reason"),
+        ("reason=5", "reason"),
+        ("page_token=x", "page_token"),
+        ("page_token=AAAA", "page_token"),
+        ("page_token=%00", "page_token"),
+    ] {
+        let (status, answer) = stack.get(&format!("{}?{query}", path(tenant)), &admin).await;
+        assert_eq!(status, 400, "{query}: {answer}");
+        assert!(answer["message"].as_str().unwrap().contains(field), "{answer}");
+    }
+    let purge = stack
+        .delete(&format!("{}?reason=none", path(tenant)), &admin)
+        .await;
+    assert_eq!(purge.0, 400, "{}", purge.1);
+    let none = format!("{}/5", path(tenant));
+    for (status, answer) in [stack.get(&none, &admin).await, stack.delete(&none, &admin).await] {
+        assert_eq!(status, 400, "{answer}");
+        assert!(
+            answer["message"]
+                .as_str()
+                .unwrap()
+                .contains("letter_id: \"5\" is no UUID"),
+            "{answer}"
+        );
     }
     assert_eq!(buried(&stack, tenant).await, 1, "nothing was done");
 
     let nobody = TenantId(Uuid::now_v7());
+    let one = format!("{}/{}", path(nobody), Uuid::now_v7());
     let gone = [
         stack.get(&path(nobody), &admin).await,
+        stack.get(&one, &admin).await,
+        stack.delete(&one, &admin).await,
+        stack
+            .delete(&format!("{}?reason=refused", path(nobody)), &admin)
+            .await,
         replay(&stack, nobody, json!({ "all": true })).await,
         stack.delete(&path(nobody), &admin).await,
     ];

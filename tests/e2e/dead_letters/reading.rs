@@ -62,22 +62,57 @@ async fn reading_dead_letters_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_page_of_dead_letters_is_bounded_by_bytes() {
+async fn a_list_shows_the_beginning_of_large_bodies_and_one_letter_is_told_in_full() {
     let stack = Stack::without_daemons().await;
-    let tenant = stack.tenant("large").await;
-    for size in [3 << 20, 1_500_000, 1_500_000] {
-        bury(&stack, tenant, &vec![b'x'; size], refused(Uuid::now_v7())).await;
+    let (tenant, admin) = (stack.tenant("large").await, stack.admin());
+    let ids = [(); 3].map(|()| Uuid::now_v7());
+    let bodies = [vec![b'x'; 3 << 20], vec![0xff; 5_000], b"small".to_vec()];
+    for (body, id) in bodies.iter().zip(ids) {
+        bury(&stack, tenant, body, refused(id)).await;
     }
     let page = list(&stack, tenant).await;
-    assert_eq!(page.len(), 1, "one, whatever its size");
+    let told: Vec<_> = page
+        .iter()
+        .map(|letter| (&letter["bytes"], &letter["truncated"]))
+        .collect();
     assert_eq!(
-        (&page[0]["bytes"], &page[0]["truncated"]),
-        (&json!(3 << 20), &json!(true))
+        told,
+        [
+            (&json!(3 << 20), &json!(true)),
+            (&json!(5_000), &json!(true)),
+            (&json!(5), &json!(null))
+        ]
     );
+    assert_eq!(page[0]["payload"], "x".repeat(4 << 10), "its beginning");
+    assert_eq!(page[1]["encoding"], "base64");
+    assert!(page[0].get("headers").is_none(), "not in lists");
+
+    let one = async |id: Uuid| stack.get(&format!("{}/{id}", path(tenant)), &admin).await;
+    let (status, whole) = one(ids[0]).await;
+    assert_eq!((status, &whole["id"]), (200, &json!(ids[0])));
+    assert_eq!(whole["payload"], "x".repeat(3 << 20));
+    assert_eq!(whole.get("truncated"), None);
     assert_eq!(
-        page[0]["payload"].as_str().unwrap().len(),
-        4 << 10,
-        "its beginning"
+        whole["headers"],
+        json!({
+            "x-jalur-id": ids[0], "x-jalur-reason": "refused", "x-jalur-detail": "a constraint that is gone by now",
+            "x-jalur-attempts": 5, "x-jalur-first-failed-at": "2026-01-31T12:00:00.250Z",
+            "x-jalur-failed-at": "2026-01-31T12:03:00.250Z",
+        })
     );
-    assert_eq!(buried(&stack, tenant).await, 3);
+    let (status, bytes) = one(ids[1]).await;
+    assert_eq!((status, &bytes["encoding"]), (200, &json!("base64")));
+    assert_eq!(
+        bytes["payload"].as_str().unwrap().len(),
+        5_000_usize.div_ceil(3) * 4
+    );
+    let (status, answer) = one(Uuid::now_v7()).await;
+    assert_eq!((status, &answer["code"]), (404, &json!(5)), "{answer}");
+    assert_eq!(list(&stack, tenant).await, page, "reading changes nothing");
+
+    let delete = async |id: Uuid| stack.delete(&format!("{}/{id}", path(tenant)), &admin).await;
+    assert_eq!(delete(ids[1]).await, (200, json!({ "purged": 1 })));
+    assert_eq!(delete(ids[1]).await.0, 404);
+    assert_eq!(list(&stack, tenant).await, [page[0].clone(), page[2].clone()]);
+    assert_eq!(buried(&stack, tenant).await, 2);
 }

@@ -48,11 +48,15 @@ pub(super) fn answer(method: &str) -> Option<Value> {
     let daemon = json!({
         "id": DAEMON, "state": "ready", "capacity": 100_000, "lanes": 12, "workers": 40, "joined_at": TIME,
     });
+    let mut letter = json!({
+        "id": MESSAGE, "reason": "not_json", "detail": "the body is no JSON: expected value at line 1 column 1",
+        "attempts": 1, "first_failed_at": TIME, "failed_at": TIME, "payload": "not json", "bytes": 8,
+    });
     let running = || {
         let mut tenant = tenant.clone();
         tenant["runtime"] = json!({
             "consumers": [{ "daemon": DAEMON, "workers": 3, "busy": 1 }],
-            "queue_depth": 12, "dead_letters": 0,
+            "queue_depth": 12, "dead_letters": 0, "retrying": 0,
         });
         tenant
     };
@@ -65,10 +69,13 @@ pub(super) fn answer(method: &str) -> Option<Value> {
         "PublishMessages" => json!({ "ids": [MESSAGE, "0198c0de-7a69-7c1b-9a3e-2f5d8c6b4a02"] }),
         "ListMessages" => json!({ "data": [message], "next_cursor": "456", "at_end": true }),
         "GetMessage" | "StreamMessages" => message,
-        "ListDeadLetters" => json!({ "dead_letters": [{
-            "id": MESSAGE, "reason": "not_json", "detail": "the body is no JSON: expected value at line 1 column 1",
-            "attempts": 1, "first_failed_at": TIME, "failed_at": TIME, "payload": "not json", "bytes": 8,
-        }] }),
+        "ListDeadLetters" => json!({ "dead_letters": [letter] }),
+        "GetDeadLetter" => {
+            letter["headers"] = json!({
+                "x-jalur-id": MESSAGE, "x-jalur-reason": "not_json", "x-jalur-attempts": 1, "source": "orders",
+            });
+            letter
+        }
         "ReplayDeadLetters" => json!({ "replayed": 1, "remaining": 0 }),
         "ListDaemons" => json!({ "daemons": [daemon], "next_page_token": "" }),
         "DrainDaemon" => json!({
@@ -77,7 +84,7 @@ pub(super) fn answer(method: &str) -> Option<Value> {
         "UndrainDaemon" => json!({
             "id": DAEMON, "state": "ready", "capacity": 100_000, "lanes": 0, "workers": 0, "joined_at": TIME,
         }),
-        "PurgeDeadLetters" => json!({ "purged": 1 }),
+        "PurgeDeadLetters" | "DeleteDeadLetter" => json!({ "purged": 1 }),
         "ListEvents" => json!({
             "data": [{
                 "position": "123", "at": TIME, "request_id": "0198c0de-7a69-7c1b-9a3e-2f5d8c6b4a03",
@@ -118,6 +125,7 @@ pub(super) fn parameter(field: &FieldDescriptor) -> Option<Value> {
         }
         ("Daemon" | "DrainDaemonRequest" | "UndrainDaemonRequest", "id") => Some(DAEMON.into()),
         ("Message" | "NewMessage" | "DeadLetter", "id") => Some(MESSAGE.into()),
+        (_, "letter_id") => Some(MESSAGE.into()),
         (_, "client_id") => Some(CLIENT.into()),
         _ => None,
     }

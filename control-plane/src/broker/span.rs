@@ -1,0 +1,176 @@
+//! Letters that were taken on one channel, and are held there.
+//!
+//! They come by consumers, each of which takes a few and is gone: what one consumer took, the broker puts back together.
+//! What was fetched one by one it puts back one by one, each time walking past all that it has put back already: of
+//! 10,000 on RabbitMQ 3.10 that took two minutes.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use common::broker::{Account, Claim, Error, Link, within};
+use futures::{StreamExt as _, future};
+use lapin::{
+    Channel,
+    message::Delivery,
+    options::{
+        BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
+        BasicQosOptions, QueueDeclareOptions,
+    },
+    types::FieldTable,
+};
+use tokio::time::timeout;
+
+/// How long the broker may be silent before its queue is taken to have no more. A busy machine's is for two seconds.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How many single acknowledgements are sent together. Of many more a quorum queue's client in the broker keeps some
+/// for later, and forgets those when the channel ends.
+const ACKS_AT_ONCE: usize = 16;
+
+/// A channel, and what it has of a queue.
+#[derive(Debug)]
+pub(super) struct Span {
+    channel: Channel,
+    /// What is known of its deliveries.
+    account: Arc<Account>,
+    queue: String,
+    /// The tags of those that have been read and are not done with.
+    held: BTreeSet<u64>,
+    /// The last tag of what each consumer took.
+    ends: Vec<u64>,
+}
+
+impl Span {
+    pub(super) async fn open(link: &Link, queue: &str) -> Result<Self, Error> {
+        let channel = link.channel().await?;
+        Ok(Self {
+            account: link.wall().account(channel.id()),
+            channel,
+            queue: queue.to_owned(),
+            held: BTreeSet::new(),
+            ends: Vec::new(),
+        })
+    }
+
+    /// How many it holds.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
+    }
+
+    /// What is known of a delivery, which is asked once.
+    pub(super) fn claim(&self, delivery: &Delivery) -> Claim {
+        self.account.claim(delivery.delivery_tag, delivery.data.len())
+    }
+
+    /// How many messages the queue has ready.
+    pub(super) async fn count(&self) -> Result<u32, Error> {
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let declared = self
+            .channel
+            .queue_declare(self.queue.as_str().into(), options, FieldTable::default());
+        Ok(within(declared).await?.message_count())
+    }
+
+    /// Takes the next few together; fewer if there are no more.
+    pub(super) async fn take(&mut self, count: u16) -> Result<Vec<Delivery>, Error> {
+        let qos = self.channel.basic_qos(count, BasicQosOptions { global: false });
+        within(qos).await?;
+        let tag = format!("dead-letters-{}", self.ends.len());
+        let consume = self.channel.basic_consume(
+            self.queue.as_str().into(),
+            tag.as_str().into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let mut consumer = within(consume).await?;
+        let mut came = Vec::with_capacity(count.into());
+        while came.len() < usize::from(count)
+            && let Ok(Some(delivery)) = timeout(SILENCE, consumer.next()).await
+        {
+            came.push(delivery?);
+        }
+        let cancel = self
+            .channel
+            .basic_cancel(tag.as_str().into(), BasicCancelOptions::default());
+        within(cancel).await?;
+        // What was on its way when it was cancelled.
+        while let Ok(Some(delivery)) = timeout(SILENCE, consumer.next()).await {
+            came.push(delivery?);
+        }
+        self.held
+            .extend(came.iter().map(|delivery| delivery.delivery_tag));
+        self.ends.extend(self.held.last());
+        Ok(came)
+    }
+
+    /// Takes these out of the queue for good. With `awaited` the queue has done so when this returns, and what it has
+    /// answered with is read, too.
+    pub(super) async fn done(&mut self, tags: &[u64], awaited: bool) -> Result<Vec<Delivery>, Error> {
+        let Some(&last) = tags.last() else {
+            return Ok(Vec::new());
+        };
+        let mut read = Vec::new();
+        if self.held.range(..=last).count() == tags.len() {
+            // Nothing else lies before them: one word for all.
+            within(self.channel.basic_ack(last, BasicAckOptions { multiple: true })).await?;
+            if awaited {
+                read.extend(self.reached().await?);
+            }
+        } else {
+            for some in tags.chunks(ACKS_AT_ONCE) {
+                let options = BasicAckOptions { multiple: false };
+                let acks = some.iter().map(|&tag| self.channel.basic_ack(tag, options));
+                within(future::try_join_all(acks)).await?;
+                if awaited {
+                    read.extend(self.reached().await?);
+                }
+            }
+        }
+        for tag in tags {
+            self.held.remove(tag);
+        }
+        Ok(read)
+    }
+
+    /// Returns once the queue has what was said to it before: it answers a fetch in its turn, which it does not do with
+    /// a passive declare.
+    async fn reached(&mut self) -> Result<Option<Delivery>, Error> {
+        let options = BasicGetOptions { no_ack: false };
+        let got = within(self.channel.basic_get(self.queue.as_str().into(), options)).await?;
+        let delivery = got.map(|message| message.delivery);
+        if let Some(delivery) = &delivery {
+            self.held.insert(delivery.delivery_tag);
+            self.ends.push(delivery.delivery_tag);
+        }
+        Ok(delivery)
+    }
+
+    /// Gives everything back, in the order in which it came.
+    pub(super) async fn give_back(&self) -> Result<(), Error> {
+        let mut before = 0;
+        for &end in &self.ends {
+            let Some(&last) = self.held.range(before..=end).next_back() else {
+                continue;
+            };
+            let options = BasicNackOptions {
+                multiple: true,
+                requeue: true,
+            };
+            within(self.channel.basic_nack(last, options)).await?;
+            before = end + 1;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn close(self) {
+        close(self.channel).await;
+    }
+}
+
+/// Closes a channel that has done its work. One that is lost already needs no closing.
+pub(super) async fn close(channel: Channel) {
+    if let Err(error) = within(channel.close(200, "done".into())).await {
+        tracing::debug!(%error, "could not close a channel");
+    }
+}
