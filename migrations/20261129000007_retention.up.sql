@@ -15,3 +15,6 @@ create table retention_turn (
     until     timestamptz not null default '-infinity'
 );
 insert into retention_turn default values;
+
+-- Of tenants that are gone only their ids are kept from now on.
+update tenants set name = 'gone', description = '', created_with = '{}' where phase = 'gone';

@@ -25,6 +25,7 @@ mod poison;
 mod poolers;
 mod programs;
 mod restarts;
+mod retention;
 mod retries;
 mod roles;
 mod support;

@@ -22,7 +22,7 @@ const ROWS_MAX: i64 = 5_000;
 const STEP_LONG: Duration = Duration::from_millis(100);
 const STEP_SHORT: Duration = Duration::from_millis(25);
 /// How many rows are counted at a time: index entries, of which a step's time holds more.
-const COUNTED_AT_ONCE: i64 = 50_000;
+const COUNTED_AT_ONCE: i64 = 25_000;
 /// After how long what is known is found out anew.
 const KNOWN_FOR: Duration = Duration::from_secs(3_600);
 

@@ -15,15 +15,21 @@ use super::{
 };
 use crate::error::Error;
 
-/// What a session is set to. Who has locked a table is not waited for; and a table is gone through by its index, whatever
-/// its statistics, which nobody may have made yet, say.
-const SETTINGS: [(&str, &str); 2] = [("lock_timeout", "100ms"), ("enable_seqscan", "off")];
+/// What a session is set to. Who has locked a table is not waited for; and a table is gone through by its index in the order
+/// of positions, whatever its statistics say, which nobody may have made yet: a million rows were sorted for each step.
+const SETTINGS: [(&str, &str); 4] = [
+    ("lock_timeout", "100ms"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("jit", "off"),
+];
 /// How many tenants are read at a time.
 const TENANTS_AT_ONCE: i64 = 1_000;
 
 /// The one connection that a control plane removes on.
 pub(crate) fn pool(config: &config::Database, name: &str) -> Result<PgPool, config::Error> {
-    let connect = Connect::new(config, name)?;
+    // What is slow or fails is said once, by the loop.
+    let connect = Connect::new(config, name)?.quiet();
     let connect = SETTINGS
         .iter()
         .fold(connect, |connect, (name, value)| connect.set(name, value));
@@ -95,7 +101,7 @@ pub(super) async fn count(
 ) -> sqlx::Result<(i64, Option<i64>)> {
     let sql = format!(
         "select count(*), max(position)
-         from (select position from {} where tenant_id = $1 and position > $2 order by position limit $3) as some",
+         from (select position from {} where tenant_id = $1 and position > $2 order by position limit $3) as found",
         tenant.partition()
     );
     sqlx::query_as(AssertSqlSafe(sql))
@@ -124,17 +130,17 @@ pub(super) async fn remove(
     let sql = format!(
         "with turn as (
              update retention_turn set until = clock_timestamp() + make_interval(secs => $2)
-             where holder = $1
+             where singleton and holder = $1
                    and exists (select from tenants
                                where id = $3 and phase = 'ready' and max_age_seconds is not distinct from $4
                                      and max_messages is not distinct from $5)
              returning holder
          ), low as materialized (
              select position, created_at, row_number() over (order by position) as number
-             from {table}
-             where tenant_id = $3 and position > $6
-             order by position
-             limit $7
+             from (select position, created_at from {table}
+                   where tenant_id = $3 and position > $6
+                   order by position
+                   limit $7) as first
          ), young as materialized (
              select coalesce(min(position), 9223372036854775807) as first from low
              where $4 is null or created_at >= now() - make_interval(secs => $4)

@@ -14,7 +14,7 @@ pub(super) async fn take(connection: &mut PgConnection) -> sqlx::Result<Option<U
     let holder = Uuid::new_v4();
     let taken = sqlx::query(
         "update retention_turn set holder = $1, until = clock_timestamp() + make_interval(secs => $2)
-         where until < clock_timestamp()",
+         where singleton and until < clock_timestamp()",
     )
     .bind(holder)
     .bind(LEASE_SECONDS)
@@ -26,7 +26,8 @@ pub(super) async fn take(connection: &mut PgConnection) -> sqlx::Result<Option<U
 /// Keeps a turn that was taken, and answers whether nobody else has taken it since.
 pub(super) async fn keep(connection: &mut PgConnection, holder: Uuid) -> sqlx::Result<bool> {
     let kept = sqlx::query(
-        "update retention_turn set until = clock_timestamp() + make_interval(secs => $2) where holder = $1",
+        "update retention_turn set until = clock_timestamp() + make_interval(secs => $2)
+         where singleton and holder = $1",
     )
     .bind(holder)
     .bind(LEASE_SECONDS)
@@ -37,9 +38,11 @@ pub(super) async fn keep(connection: &mut PgConnection, holder: Uuid) -> sqlx::R
 
 /// Lets somebody else have it.
 pub(super) async fn give_back(connection: &mut PgConnection, holder: Uuid) -> sqlx::Result<()> {
-    sqlx::query("update retention_turn set holder = null, until = '-infinity' where holder = $1")
-        .bind(holder)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "update retention_turn set holder = null, until = '-infinity' where singleton and holder = $1",
+    )
+    .bind(holder)
+    .execute(connection)
+    .await?;
     Ok(())
 }

@@ -21,6 +21,8 @@ pub(crate) enum Scenario {
     Workers,
     /// Pages of a long history
     Pages,
+    /// Ingest while retention removes
+    Retention,
     /// From SetConcurrency to applied
     Propagation,
     /// A daemon of three dies, or hangs
@@ -37,7 +39,7 @@ pub(crate) enum Scenario {
 
 impl Scenario {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::One,
         Self::Beside,
         Self::Spread,
@@ -45,6 +47,7 @@ impl Scenario {
         Self::Noise,
         Self::Workers,
         Self::Pages,
+        Self::Retention,
         Self::Propagation,
         Self::Failover,
         Self::Moves,
@@ -84,7 +87,7 @@ pub(crate) struct Plan {
     pub(crate) noise_messages: usize,
     /// What is drained through the slow way to the database.
     pub(crate) slow_messages: usize,
-    /// The length of the history that pages are read of.
+    /// The length of the history that pages are read of, and that retention removes.
     pub(crate) history: usize,
     /// How often a page is read.
     pub(crate) page_reads: usize,
