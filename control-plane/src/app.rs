@@ -56,6 +56,7 @@ use crate::{
     messages::{Feed, MESSAGES_MAX, Publishing, Reading, Tails},
     migrations,
     offload::Offload,
+    retention::{self, Sweep},
     tasks::Tasks,
     telemetry::{Gauges, Instruments},
     tenants::{Missed, Tenants, partition, reconciler},
@@ -188,6 +189,12 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     let renewing = keys.clone().renew(move || options.load(), stopping());
     tasks.spawn("keys", renewing);
     tasks.spawn("logins", logins.run(stopping()));
+    let sweep = Sweep::new(
+        retention::pool(&config.database, "jalur control-plane retention")?,
+        tenants.schema.clone(),
+        &meter,
+    );
+    tasks.spawn("removal of what tenants do not keep", sweep.run(stopping()));
     let removing = audit::remove_old(pool.clone(), config.audit.max_age, stopping());
     tasks.spawn("removal of old audit events", removing);
     let revoked = config.auth.check_revocation.then(|| keys.revoked());

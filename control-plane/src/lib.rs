@@ -29,6 +29,7 @@ mod offload;
 mod outbound;
 mod problems;
 mod request_id;
+mod retention;
 mod tasks;
 mod telemetry;
 mod tenants;

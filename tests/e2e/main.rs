@@ -26,6 +26,7 @@ mod poolers;
 mod programs;
 mod reading;
 mod restarts;
+mod retention;
 mod retries;
 mod roles;
 mod support;

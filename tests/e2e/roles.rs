@@ -97,6 +97,13 @@ async fn programs_that_own_nothing_do_everything_and_can_break_nothing() {
         })
         .await;
     }
+    let path = format!("/api/tenants/{one}/config/retention");
+    let kept = rest.put(&path, &json!({ "max_messages": 20 })).await.unwrap();
+    kept.expect(200).unwrap();
+    eventually("what is too much is removed", async || {
+        read(&rest, one).await == 20
+    })
+    .await;
     let deleted = rest.delete(&format!("/api/tenants/{other}")).await.unwrap();
     deleted.expect(200).unwrap();
     let partition = format!("messages_{}", other.0.simple());

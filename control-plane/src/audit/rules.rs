@@ -55,6 +55,10 @@ const METHODS: &[(&str, Rule)] = &[
         ),
     ),
     (
+        "jalur.v1.TenantService/SetRetention",
+        all("tenant_id", &["max_age_seconds", "max_messages"]),
+    ),
+    (
         "jalur.v1.MessageService/PublishMessages",
         Rule::Denied { tenant: "tenant_id" },
     ),

@@ -9,6 +9,7 @@ use crate::{
     error::Error,
     limits::{Limiting, Limits},
     problems::{Kind, Problem},
+    retention::{self, Retention},
     tenants::{self, NewTenant, Tenants, Update, model::Phase},
 };
 
@@ -137,6 +138,22 @@ impl TenantService for TenantApi {
             limits: Some(limits(now)),
         }))
     }
+
+    async fn set_retention(
+        &self,
+        request: Request<v1::SetRetentionRequest>,
+    ) -> Result<Response<v1::SetRetentionResponse>, Status> {
+        let id = scope(&request, "tenant_id", &request.get_ref().tenant_id)?;
+        let request = request.into_inner();
+        let wanted = Retention {
+            max_age_seconds: request.max_age_seconds,
+            max_messages: request.max_messages,
+        };
+        let now = retention::set(&self.tenants.pool, id, wanted).await?;
+        Ok(Response::new(v1::SetRetentionResponse {
+            retention: Some(kept(now)),
+        }))
+    }
 }
 
 impl TenantApi {
@@ -191,6 +208,7 @@ fn tenant(tenant: tenants::Tenant) -> v1::Tenant {
         updated_at: Some(timestamp(tenant.updated_at)),
         runtime: None,
         limits: Some(limits(tenant.limits)),
+        retention: Some(kept(tenant.retention)),
     }
 }
 
@@ -200,6 +218,13 @@ fn limits(limits: Limits) -> v1::TenantLimits {
         store_per_second: limits.store_per_second,
         backlog_messages: limits.backlog_messages,
         backlog_bytes: limits.backlog_bytes,
+    }
+}
+
+fn kept(retention: Retention) -> v1::TenantRetention {
+    v1::TenantRetention {
+        max_age_seconds: retention.max_age_seconds,
+        max_messages: retention.max_messages,
     }
 }
 

@@ -25,6 +25,7 @@ const METHODS: &[(&str, Rule)] = &[
     ("/jalur.v1.TenantService/DeleteTenant", ADMIN),
     ("/jalur.v1.TenantService/SetConcurrency", TENANT_ADMIN),
     ("/jalur.v1.TenantService/SetLimits", ADMIN),
+    ("/jalur.v1.TenantService/SetRetention", ADMIN),
     ("/jalur.v1.MessageService/PublishMessages", TENANT),
     ("/jalur.v1.MessageService/ListMessages", TENANT),
     ("/jalur.v1.MessageService/GetMessage", TENANT),

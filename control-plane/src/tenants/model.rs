@@ -7,7 +7,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{error::Error, excerpt::excerpt, limits::Limits};
+use crate::{error::Error, excerpt::excerpt, limits::Limits, retention::Retention};
 
 /// The most characters in a name.
 const NAME_CHARACTERS_MAX: usize = 200;
@@ -53,6 +53,8 @@ pub(crate) struct Tenant {
     pub(crate) workers: i32,
     #[sqlx(flatten)]
     pub(crate) limits: Limits,
+    #[sqlx(flatten)]
+    pub(crate) retention: Retention,
     pub(crate) created_at: OffsetDateTime,
     pub(crate) updated_at: OffsetDateTime,
 }

@@ -183,6 +183,29 @@ async fn is_in_use(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(connection).await
 }
 
+/// Sees to it that a table of which rows are removed now and then is vacuumed before these are more than a tenth of it,
+/// whatever the server's own settings. Somebody's settings for the table stay.
+pub(crate) async fn tend(pool: &PgPool, tenant: TenantId) -> Result<(), sqlx::Error> {
+    let table = tenant.partition();
+    let is_plain: Option<bool> = sqlx::query_scalar(
+        "select not exists (select from unnest(reloptions) as option where option like 'autovacuum_%')
+         from pg_class where oid = to_regclass($1)",
+    )
+    .bind(&table)
+    .fetch_optional(pool)
+    .await?;
+    if is_plain != Some(true) {
+        return Ok(());
+    }
+    // A lock that commits do not wait for, and neither does this wait for them.
+    let settings = ["", "toast."].map(|part| {
+        format!("{part}autovacuum_vacuum_scale_factor = 0.1, {part}autovacuum_vacuum_threshold = 1000")
+    });
+    let alter = format!("alter table {table} set ({})", settings.join(", "));
+    sqlx::query(AssertSqlSafe(alter)).execute(pool).await?;
+    Ok(())
+}
+
 async fn detach(connection: &mut PgConnection, tenant: TenantId) -> Result<(), sqlx::Error> {
     // One that was interrupted between its two commits: PostgreSQL allows one pending at a time, so it stands in the
     // way of every other.

@@ -235,14 +235,16 @@ pub(super) async fn set_deleting(pool: &PgPool, id: TenantId) -> Result<(), Erro
     }
 }
 
-/// From `deleting` to `gone`: only the row, and so the id, stays.
+/// From `deleting` to `gone`: only the row, and so the id, stays. What people called it, and wrote of it, does not.
 pub(super) async fn set_gone(connection: impl PgExecutor<'_>, id: TenantId) -> Result<(), Error> {
     sqlx::query(
         "with counters as (delete from positions where tenant_id = $1),
               lanes as (delete from assignments where tenant_id = $1),
               troubles as (delete from problems where tenant_id = $1),
               clients as (delete from credentials where tenant_id = $1 and login is null)
-         update tenants set phase = 'gone', updated_at = now() where id = $1 and phase = 'deleting'",
+         update tenants
+         set phase = 'gone', name = 'gone', description = '', created_with = '{}', updated_at = now()
+         where id = $1 and phase = 'deleting'",
     )
     .bind(id.0)
     .execute(connection)

@@ -23,6 +23,8 @@ pub(crate) enum Scenario {
     Pages,
     /// Finding, exporting and following what is stored
     Reading,
+    /// Ingest while retention removes
+    Retention,
     /// From SetConcurrency to applied
     Propagation,
     /// A daemon of three dies, or hangs
@@ -39,7 +41,7 @@ pub(crate) enum Scenario {
 
 impl Scenario {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::One,
         Self::Beside,
         Self::Spread,
@@ -48,6 +50,7 @@ impl Scenario {
         Self::Workers,
         Self::Pages,
         Self::Reading,
+        Self::Retention,
         Self::Propagation,
         Self::Failover,
         Self::Moves,
@@ -87,7 +90,7 @@ pub(crate) struct Plan {
     pub(crate) noise_messages: usize,
     /// What is drained through the slow way to the database.
     pub(crate) slow_messages: usize,
-    /// The length of the history that pages are read of.
+    /// The length of the history that pages are read of, and that retention removes.
     pub(crate) history: usize,
     /// The length of the history that messages are found in.
     pub(crate) long_history: usize,

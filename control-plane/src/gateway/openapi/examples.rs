@@ -17,6 +17,10 @@ fn limits() -> Value {
     })
 }
 
+fn retention() -> Value {
+    json!({ "max_age_seconds": 2_592_000, "max_messages": 1_000_000 })
+}
+
 /// A body for the method.
 pub(super) fn request(method: &str) -> Option<Value> {
     Some(match method {
@@ -24,6 +28,7 @@ pub(super) fn request(method: &str) -> Option<Value> {
         "UpdateTenant" => json!({ "status": "paused" }),
         "SetConcurrency" => json!({ "workers": 5 }),
         "SetLimits" => limits(),
+        "SetRetention" => retention(),
         "PublishMessages" => json!({ "messages": [
             { "id": MESSAGE, "payload": { "order": 1, "amount": 12.50 } },
             { "payload": "any JSON value" },
@@ -39,7 +44,7 @@ pub(super) fn request(method: &str) -> Option<Value> {
 pub(super) fn answer(method: &str) -> Option<Value> {
     let tenant = json!({
         "id": TENANT, "name": "acme", "description": "Orders of ACME", "status": "active", "workers": 3,
-        "created_at": TIME, "updated_at": TIME, "limits": {},
+        "created_at": TIME, "updated_at": TIME, "limits": {}, "retention": {},
     });
     let message = json!({
         "id": MESSAGE, "tenant_id": TENANT, "position": "456",
@@ -66,6 +71,7 @@ pub(super) fn answer(method: &str) -> Option<Value> {
         "DeleteTenant" => json!({}),
         "SetConcurrency" => json!({ "tenant_id": TENANT, "workers": 5, "applied": true }),
         "SetLimits" => limits(),
+        "SetRetention" => retention(),
         "PublishMessages" => json!({ "ids": [MESSAGE, "0198c0de-7a69-7c1b-9a3e-2f5d8c6b4a02"] }),
         "ListMessages" => json!({ "data": [message], "next_cursor": "456", "at_end": true }),
         "GetMessage" | "StreamMessages" => message,

@@ -95,6 +95,19 @@ impl tenant_service_server::TenantService for Echo {
             }),
         }))
     }
+
+    async fn set_retention(
+        &self,
+        request: tonic::Request<v1::SetRetentionRequest>,
+    ) -> Answer<v1::SetRetentionResponse> {
+        let request = request.into_inner();
+        Ok(Response::new(v1::SetRetentionResponse {
+            retention: Some(v1::TenantRetention {
+                max_age_seconds: request.max_age_seconds,
+                max_messages: request.max_messages,
+            }),
+        }))
+    }
 }
 
 #[tonic::async_trait]

@@ -5,5 +5,6 @@ pub(crate) mod latency;
 pub(crate) mod noise;
 pub(crate) mod one;
 pub(crate) mod pages;
+pub(crate) mod retention;
 pub(crate) mod spread;
 pub(crate) mod workers;

@@ -39,7 +39,7 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
 }
 
 /// Messages of 256 B and the counter past them, as the daemon would have left them.
-async fn history(ground: &Ground, tenant: TenantId, count: usize) -> anyhow::Result<()> {
+pub(crate) async fn history(ground: &Ground, tenant: TenantId, count: usize) -> anyhow::Result<()> {
     let database = ground.stack.database();
     for first in (1..=count).step_by(BATCH) {
         sqlx::query(

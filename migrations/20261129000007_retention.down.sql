@@ -1,0 +1,5 @@
+drop table retention_turn;
+drop index tenants_retention;
+alter table tenants
+    drop column max_age_seconds,
+    drop column max_messages;

@@ -1,0 +1,20 @@
+-- What is kept of a tenant's messages; null: for ever.
+alter table tenants
+    add column max_age_seconds integer check (max_age_seconds > 0),
+    add column max_messages    integer check (max_messages > 0);
+-- Those of whom something may have to be removed now and then.
+create index tenants_retention on tenants (id)
+    where phase = 'ready' and (max_age_seconds is not null or max_messages is not null);
+
+-- Which control plane removes, and until when others leave it to that one. A row and no advisory lock: every step takes
+-- the row and removes in one statement, so that who has lost the turn removes nothing, whatever connection it is on.
+create table retention_turn (
+    singleton boolean primary key default true check (singleton),
+    -- Another one each time that somebody takes it.
+    holder    uuid,
+    until     timestamptz not null default '-infinity'
+);
+insert into retention_turn default values;
+
+-- Of tenants that are gone only their ids are kept from now on.
+update tenants set name = 'gone', description = '', created_with = '{}' where phase = 'gone';
