@@ -27,6 +27,9 @@ const LATENCY_BOUNDARIES: [f64; 14] = [
     0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, 600.0,
 ];
 
+/// What becomes of messages here.
+const OUTCOMES: [&str; 4] = ["stored", "duplicate", "retried", "dead_lettered"];
+
 /// The daemon's instruments.
 #[derive(Clone, Debug)]
 pub(crate) struct Instruments {
@@ -73,15 +76,22 @@ impl Instruments {
                 }
             })
             .build();
+        let messages = meter
+            .u64_counter("jalur_messages")
+            .with_description("Messages by what became of them")
+            .build();
+        let restarts = meter
+            .u64_counter("jalur_lane_restarts")
+            .with_description("Lanes restarted since messages waited and none was delivered")
+            .build();
+        // There from the start, for whoever watches them grow.
+        for outcome in OUTCOMES {
+            messages.add(0, &[KeyValue::new("outcome", outcome)]);
+        }
+        restarts.add(0, &[]);
         Self {
-            messages: meter
-                .u64_counter("jalur_messages")
-                .with_description("Messages by what became of them")
-                .build(),
-            restarts: meter
-                .u64_counter("jalur_lane_restarts")
-                .with_description("Lanes restarted since messages waited and none was delivered")
-                .build(),
+            messages,
+            restarts,
             batch_messages: histogram(
                 "jalur_batch_messages",
                 "Messages of one commit",

@@ -9,7 +9,7 @@ use crate::{
     error::Error,
     limits::{Limiting, Limits},
     problems::{Kind, Problem},
-    tenants::{self, NewTenant, Tenants, Update, model::Phase},
+    tenants::{self, Filter, NewTenant, Runtime, Tenants, Update, model::Phase},
 };
 
 /// TenantService on [`Tenants`].
@@ -58,9 +58,17 @@ impl TenantService for TenantApi {
         } else {
             Some(request.page_token.parse()?)
         };
-        let (tenants, next) = self.tenants.list(after, size).await?;
+        let status = match request.status() {
+            v1::TenantStatus::Unspecified => known(request.status)?,
+            status => Some(wanted(status)?),
+        };
+        let filter = Filter::new(&request.name, status)?;
+        let (tenants, next) = self.tenants.list(&filter, after, size).await?;
         Ok(Response::new(v1::ListTenantsResponse {
-            tenants: tenants.into_iter().map(tenant).collect(),
+            tenants: tenants
+                .into_iter()
+                .map(|(tenant, runtime)| running(tenant, runtime))
+                .collect(),
             next_page_token: next.map(|token| token.to_string()).unwrap_or_default(),
         }))
     }
@@ -142,21 +150,26 @@ impl TenantService for TenantApi {
 impl TenantApi {
     async fn with_runtime(&self, of: tenants::Tenant) -> Result<v1::Tenant, Status> {
         let runtime = self.tenants.runtime(&of).await?;
-        let consumer = |consumer: crate::fleet::Consumer| v1::Consumer {
-            daemon: consumer.daemon,
-            workers: consumer.workers,
-            busy: consumer.busy,
-        };
-        let runtime = v1::TenantRuntime {
-            consumers: runtime.consumers.into_iter().map(consumer).collect(),
-            queue_depth: runtime.depth.and_then(|depth| depth.queue),
-            dead_letters: runtime.depth.and_then(|depth| depth.dead_letters),
-            problem: runtime.problem.map(problem),
-        };
-        Ok(v1::Tenant {
-            runtime: Some(runtime),
-            ..tenant(of)
-        })
+        Ok(running(of, runtime))
+    }
+}
+
+fn running(of: tenants::Tenant, runtime: Runtime) -> v1::Tenant {
+    let consumer = |consumer: crate::fleet::Consumer| v1::Consumer {
+        daemon: consumer.daemon,
+        workers: consumer.workers,
+        busy: consumer.busy,
+    };
+    let runtime = v1::TenantRuntime {
+        consumers: runtime.consumers.into_iter().map(consumer).collect(),
+        queue_depth: runtime.depth.and_then(|depth| depth.queue),
+        dead_letters: runtime.depth.and_then(|depth| depth.dead_letters),
+        stored_per_second: runtime.stored_per_second,
+        problem: runtime.problem.map(problem),
+    };
+    v1::Tenant {
+        runtime: Some(runtime),
+        ..tenant(of)
     }
 }
 
