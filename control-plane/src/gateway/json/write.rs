@@ -168,7 +168,11 @@ mod tests {
             stored_per_second: Some(rate),
             ..Default::default()
         };
-        for (value, written) in [(41.8, "41.8"), (1e21, "1000000000000000000000"), (f64::NAN, "null")] {
+        for (value, written) in [
+            (41.8, "41.8"),
+            (1e21, "1000000000000000000000"),
+            (f64::NAN, "null"),
+        ] {
             let wanted = format!(r#"{{"consumers":[],"stored_per_second":{written}}}"#);
             assert_eq!(json("TenantRuntime", &rate(value)), wanted);
         }
