@@ -19,7 +19,7 @@ use common::{
     config as settings, database,
     database::Sessions,
     listener, shutdown,
-    telemetry::Metrics,
+    telemetry::{self, Metrics},
     tls,
 };
 use proto::v1::{
@@ -43,7 +43,7 @@ use tracing::{info, warn};
 
 use crate::{
     audit::{self, Audit},
-    broker::{DeadLetterQueues, Publisher, Queues, management::Management},
+    broker::{DeadLetterQueues, Publisher, Queues, management::Management, plugin::Plugin},
     config::Config,
     credentials::{Credentials, Hashing, Logins, revocations},
     dead_letters::DeadLetters,
@@ -56,9 +56,10 @@ use crate::{
     messages::{Feed, MESSAGES_MAX, Publishing, Reading, Tails},
     migrations,
     offload::Offload,
+    overview::Overview,
     retention::{self, Sweep},
     tasks::Tasks,
-    telemetry::{Gauges, Instruments},
+    telemetry::Instruments,
     tenants::{Missed, Tenants, partition, reconciler},
 };
 
@@ -75,6 +76,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     sessions.check().await?;
     let metrics = Metrics::new()?;
     let meter = metrics.meter();
+    telemetry::build_info(&meter, "control-plane", env!("CARGO_PKG_VERSION"));
     let fleet_connections = Connections::new(&config.database)?;
     let others = config.database.max_connections.saturating_sub(Connections::COUNT);
     let for_reading = others / 2;
@@ -104,6 +106,20 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     let missed = Missed::default();
     let management = Management::new(&config.rabbitmq)?;
     let backlogs = Backlogs::new(management.clone());
+    let (overview, overview_readers) = Overview::new(
+        pool.clone(),
+        queues.clone(),
+        Plugin::new(&config.rabbitmq)?,
+        config.depth_interval,
+    );
+    overview.measure(&meter, config.metrics.per_tenant);
+    let connections = [queues_broker.clone(), letters.clone(), publishing.clone()];
+    telemetry::up(
+        &meter,
+        "jalur_broker_up",
+        "Whether all of this process's connections to RabbitMQ are there",
+        move || connections.iter().all(Broker::is_up),
+    );
     let tenants = Tenants {
         pool: pool.clone(),
         schema: partition::pool(&config.database, "jalur control-plane schema")?,
@@ -112,6 +128,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
         backlogs: backlogs.clone(),
         fleet: fleet.clone(),
         missed: missed.clone(),
+        overview,
         propagation: instruments.propagation.clone(),
     };
     let publisher = Publisher::new(publishing.clone(), queues.clone());
@@ -179,7 +196,6 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     let looking = database::pool(&one_connection, "jalur control-plane followers")?;
     tasks.spawn("followers' counters", tails.clone().run(looking, stopping()));
     tasks.spawn("backlogs", backlogs.clone().run(pool.clone(), stopping()));
-    let gauges = Gauges::new(&meter, pool.clone(), queues, config.metrics.per_tenant);
     let trusted = keys.trusted().clone();
     let reading_options = options.clone();
     tasks.spawn(
@@ -202,7 +218,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
     if let Some(tls) = tls.clone() {
         tasks.spawn("certificates", tls.renew(stopping()));
     }
-    tasks.spawn("gauges", gauges.run(config.depth_interval, stopping()));
+    tasks.spawn("overview", overview_readers.run(stopping()));
 
     let readiness = readiness(pool.clone(), sessions, queues_broker, publishing, sighted);
     let admin = tokio::spawn(admin::serve(

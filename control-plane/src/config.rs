@@ -13,7 +13,12 @@ use jsonwebtoken::Algorithm;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::trusted::Trusted;
-use crate::{broker::management, fleet::Connections, gateway::Origins, memory::COPIES};
+use crate::{
+    broker::{management, plugin},
+    fleet::Connections,
+    gateway::Origins,
+    memory::COPIES,
+};
 
 /// The control plane's configuration.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -270,6 +275,7 @@ impl common::config::Config for Config {
         "database.schema_url",
         "rabbitmq.url",
         "rabbitmq.management_url",
+        "rabbitmq.prometheus_url",
     ];
     const FOREIGN: &[&str] = &[
         "id",
@@ -352,6 +358,7 @@ impl Config {
         self.check_database()?;
         broker::check(&self.rabbitmq, self.insecure)?;
         management::check(&self.rabbitmq, self.insecure)?;
+        plugin::check(&self.rabbitmq, self.insecure)?;
         let host = self.listen.rsplit_once(':').map_or("", |(host, _)| host);
         if tls::Server::new("tls", &self.tls)?.is_none() && !self.insecure {
             check_clear("listen", host, "set tls.cert_file and tls.key_file")?;

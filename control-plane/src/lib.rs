@@ -27,6 +27,7 @@ mod messages;
 pub mod migrations;
 mod offload;
 mod outbound;
+mod overview;
 mod problems;
 mod request_id;
 mod retention;

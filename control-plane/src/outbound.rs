@@ -3,7 +3,7 @@
 use std::{panic, time::Duration};
 
 use common::{causes::with_causes, tls};
-use reqwest::{Client, ClientBuilder, redirect};
+use reqwest::{Client, ClientBuilder, Response, redirect};
 use tokio::task::spawn_blocking;
 
 /// How long it may take to connect.
@@ -32,6 +32,18 @@ fn make(tls: Option<&tls::Client>, timeout: Duration) -> Result<ClientBuilder, S
         .timeout(timeout)
         .redirect(redirect::Policy::none())
         .user_agent(concat!("jalur/", env!("CARGO_PKG_VERSION"))))
+}
+
+/// An answer's body, if it has no more than `bytes_max`.
+pub(crate) async fn body(mut answer: Response, bytes_max: usize) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(failure)? {
+        if body.len() + chunk.len() > bytes_max {
+            return Err(format!("the answer is larger than {bytes_max} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 /// An error with its causes: the client's own text says only that it failed. Without the address, which may hold a login.

@@ -14,13 +14,13 @@ use common::{
     broker::{self, Broker, Meter, Supervisor},
     cli::Options,
     database::{self, Sessions},
-    telemetry::Metrics,
+    telemetry::{self, Metrics},
 };
 use sqlx::PgPool;
 use tokio::{
     net::TcpListener,
     task::JoinSet,
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -35,6 +35,7 @@ use crate::{
     lane::Board,
     metrics::Instruments,
     quarantine::Pace,
+    reach::{self, Reach},
     retry::{Policy, Store, Waiting},
     shard::{self, Committers, Shard},
     tenant_manager::TenantManager,
@@ -42,8 +43,6 @@ use crate::{
 
 /// What is kept of the grace for saying goodbye, after the lanes have drained or run out of time.
 const GOODBYE: Duration = Duration::from_secs(4);
-/// A database that takes longer to say anything does not count as reachable.
-const PING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The daemon, ready to run.
 pub(crate) struct App {
@@ -54,6 +53,7 @@ pub(crate) struct App {
     supervisors: [Supervisor; 3],
     shards: Vec<Shard>,
     returns: Returns,
+    reach: Reach,
     manager: Arc<TenantManager>,
     client: Client,
 }
@@ -85,6 +85,22 @@ impl App {
         let database = database::pool(&config.database, "jalur-ingest-daemon readiness")?;
         let store = Store::new(database.clone());
         let waiting = Arc::new(Waiting::new(store.clone()));
+        let reach = Reach::new(database.clone());
+        let meter = metrics.meter();
+        telemetry::build_info(&meter, "ingest-daemon", env!("CARGO_PKG_VERSION"));
+        telemetry::up(
+            &meter,
+            "jalur_database_up",
+            "Whether this process reaches PostgreSQL",
+            reach.up(),
+        );
+        let links = [consuming.clone(), publishing.clone(), returning.clone()];
+        telemetry::up(
+            &meter,
+            "jalur_broker_up",
+            "Whether all of this process's connections to RabbitMQ are there",
+            move || links.iter().all(Broker::is_up),
+        );
         let delays = Arc::new(Delays::new(&retry, config.rabbitmq.queue_type, store));
         let returns = Returns::new(returning, Arc::clone(&delays), Arc::clone(&waiting));
         let publisher = Arc::new(Publisher::new(publishing, delays, waiting));
@@ -139,6 +155,7 @@ impl App {
             supervisors: [consuming_supervisor, publishing_supervisor, returning_supervisor],
             shards,
             returns,
+            reach,
             manager,
             client,
         })
@@ -153,6 +170,7 @@ impl App {
         for supervisor in self.supervisors {
             connections.spawn(supervisor.run(close.clone()));
         }
+        connections.spawn(self.reach.run(close.clone()));
         let mut lanes = JoinSet::new();
         for shard in self.shards {
             lanes.spawn(shard.run());
@@ -172,7 +190,7 @@ impl App {
             () = stop.cancelled() => {}
             Some(ended) = lanes.join_next() => return ended.context("a shard failed"),
             ended = &mut returns => return ended.context("what returns from delay queues failed"),
-            Some(ended) = connections.join_next() => return ended.context("the way to RabbitMQ failed"),
+            Some(ended) = connections.join_next() => return ended.context("the way to RabbitMQ or PostgreSQL failed"),
             ended = &mut client => return ended.context("the fleet client failed"),
             ended = &mut admin => return ended.context("the admin listener failed"),
         }
@@ -217,8 +235,7 @@ fn readiness(consuming: Broker, database: PgPool, sessions: Sessions, synced: Ar
             if !consuming.is_up() {
                 waiting.push("RabbitMQ cannot be reached");
             }
-            // The pool pings a connection before it hands it out.
-            if !matches!(timeout(PING_TIMEOUT, database.acquire()).await, Ok(Ok(_))) {
+            if !reach::answers(&database).await {
                 waiting.push("PostgreSQL cannot be reached");
             }
             if !synced.load(Ordering::Relaxed) {

@@ -154,6 +154,7 @@ impl shared::Config for Config {
         "database.schema_url",
         "rabbitmq.url",
         "rabbitmq.management_url",
+        "rabbitmq.prometheus_url",
     ];
     const FOREIGN: &[&str] = &[
         "listen",

@@ -27,6 +27,7 @@ mod flow;
 mod lane;
 mod metrics;
 mod quarantine;
+mod reach;
 mod retry;
 mod settle;
 mod shard;

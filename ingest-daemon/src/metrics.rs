@@ -13,7 +13,7 @@ use opentelemetry::{
 
 use crate::{
     commit::Outcome,
-    lane::{Board, Observed},
+    lane::{Board, Kind, Observed},
 };
 
 /// From a message alone to the most that a commit may have.
@@ -25,6 +25,17 @@ const COMMIT_BOUNDARIES: [f64; 12] = [
 /// From a lone message to a backlog of minutes.
 const LATENCY_BOUNDARIES: [f64; 14] = [
     0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 60.0, 600.0,
+];
+
+/// What becomes of messages here.
+const OUTCOMES: [&str; 4] = ["stored", "duplicate", "retried", "dead_lettered"];
+
+/// What can be in a lane's way.
+const CAUSES: [(Kind, &str); 4] = [
+    (Kind::Queue, "queue"),
+    (Kind::Table, "table"),
+    (Kind::Delivery, "delivery"),
+    (Kind::Letters, "letters"),
 ];
 
 /// The daemon's instruments.
@@ -48,7 +59,42 @@ impl Instruments {
                 .with_boundaries(boundaries.to_vec())
                 .build()
         };
-        // The SDK keeps the callback.
+        // The SDK keeps the callbacks.
+        let shown = Arc::clone(&board);
+        let _ = meter
+            .f64_observable_gauge("jalur_oldest_unstored_seconds")
+            .with_description("Age of the oldest message that this daemon holds to store")
+            .with_callback(move |gauge| {
+                let now = SystemTime::now();
+                let ages = shown
+                    .lanes()
+                    .into_iter()
+                    .map(|(tenant, lane)| (tenant, age(&lane, now)));
+                if per_tenant {
+                    ages.for_each(|(tenant, age)| {
+                        gauge.observe(age, &[KeyValue::new("tenant_id", tenant.to_string())]);
+                    });
+                } else {
+                    gauge.observe(ages.map(|(_, age)| age).fold(0.0, f64::max), &[]);
+                }
+            })
+            .build();
+        let shown = Arc::clone(&board);
+        let _ = meter
+            .u64_observable_gauge("jalur_holds")
+            .with_description(
+                "Lanes of this daemon that cannot store, or cannot consume, by what is in the way",
+            )
+            .with_callback(move |gauge| {
+                let lanes = shown.lanes();
+                for (kind, cause) in CAUSES {
+                    let held = lanes.iter().filter(|(_, lane)| {
+                        lane.problem.as_ref().is_some_and(|problem| problem.kind == kind)
+                    });
+                    gauge.observe(held.count() as u64, &[KeyValue::new("cause", cause)]);
+                }
+            })
+            .build();
         let _ = meter
             .u64_observable_gauge("jalur_workers")
             .with_description("Workers of the lanes that this daemon runs")
@@ -73,15 +119,22 @@ impl Instruments {
                 }
             })
             .build();
+        let messages = meter
+            .u64_counter("jalur_messages")
+            .with_description("Messages by what became of them")
+            .build();
+        let restarts = meter
+            .u64_counter("jalur_lane_restarts")
+            .with_description("Lanes restarted since messages waited and none was delivered")
+            .build();
+        // There from the start, for whoever watches them grow.
+        for outcome in OUTCOMES {
+            messages.add(0, &[KeyValue::new("outcome", outcome)]);
+        }
+        restarts.add(0, &[]);
         Self {
-            messages: meter
-                .u64_counter("jalur_messages")
-                .with_description("Messages by what became of them")
-                .build(),
-            restarts: meter
-                .u64_counter("jalur_lane_restarts")
-                .with_description("Lanes restarted since messages waited and none was delivered")
-                .build(),
+            messages,
+            restarts,
             batch_messages: histogram(
                 "jalur_batch_messages",
                 "Messages of one commit",
@@ -143,6 +196,13 @@ impl Instruments {
     }
 }
 
+/// How long ago, in seconds, the oldest message was published that the lane is to store. A publisher's clock may be ahead
+/// of ours.
+fn age(lane: &Observed, now: SystemTime) -> f64 {
+    let age = lane.oldest.and_then(|oldest| now.duration_since(oldest).ok());
+    age.unwrap_or_default().as_secs_f64()
+}
+
 fn by_state(lane: &Observed) -> [(&'static str, u64); 2] {
     let busy = lane.busy.min(lane.workers);
     [("busy", busy.into()), ("idle", (lane.workers - busy).into())]
@@ -165,6 +225,7 @@ mod tests {
             workers: 3,
             busy: 1,
             held: 9,
+            oldest: Some(SystemTime::now() - Duration::from_secs(60)),
             problem: None,
         };
         board.set(TenantId(Uuid::from_u128(1)), lane.clone());
@@ -182,6 +243,17 @@ mod tests {
             "{text}"
         );
         assert!(text.contains(r#"state="idle",tenant_id="00000000-0000-0000-0000-000000000002"} 2"#));
+        assert!(
+            text.contains(
+                r#"jalur_oldest_unstored_seconds{tenant_id="00000000-0000-0000-0000-000000000001"} 60."#
+            ),
+            "{text}"
+        );
+        assert!(text.contains(r#"jalur_holds{cause="table"} 0"#), "{text}");
+        assert!(
+            text.contains(r#"jalur_messages_total{outcome="retried"} 0"#),
+            "{text}"
+        );
     }
 
     #[test]

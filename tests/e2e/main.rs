@@ -21,6 +21,7 @@ mod limits;
 mod matrix;
 mod neighbours;
 mod outages;
+mod overview;
 mod poison;
 mod poolers;
 mod programs;

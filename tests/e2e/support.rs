@@ -61,6 +61,11 @@ impl Stack {
         self.0.rest().unwrap()
     }
 
+    /// A REST client of that control plane, as admin.
+    pub(crate) fn rest_of(&self, member: &Member) -> Rest {
+        Rest::new(&member.url().unwrap(), Some(self.admin()))
+    }
+
     pub(crate) fn admin(&self) -> String {
         self.0.admin_token().unwrap()
     }

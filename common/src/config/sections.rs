@@ -50,6 +50,9 @@ pub struct Rabbitmq {
     /// `http://user:pass@host:15672` of the management API, or `https://`; with the login of `url` where it has none of its
     /// own. Empty: what takes it is not possible.
     pub management_url: Secret,
+    /// `http://host:15692` of the Prometheus plugin, or `https://`; of a cluster each node's, with commas between them.
+    /// Empty: queues are counted one by one.
+    pub prometheus_url: Secret,
     /// How `amqps://` is spoken.
     pub tls: ClientTls,
     /// What new queues are.
@@ -61,6 +64,7 @@ impl Default for Rabbitmq {
         Self {
             url: Secret::default(),
             management_url: Secret::default(),
+            prometheus_url: Secret::default(),
             tls: ClientTls::default(),
             queue_type: QueueType::Classic,
         }

@@ -4,7 +4,7 @@ use opentelemetry::metrics::{Meter, MeterProvider as _};
 use opentelemetry_sdk::metrics::{Instrument, InstrumentKind, SdkMeterProvider, Stream};
 use prometheus::{Registry, TextEncoder};
 
-/// The most series of one gauge: two for each of 25,000 tenants. Its table is made for as many, about 5 MB.
+/// The most series of what is observed: two for each of 25,000 tenants. Its table is made for as many, about 5 MB.
 const SERIES_MAX: usize = 50_000;
 
 /// Why metrics could not be set up or read.
@@ -30,6 +30,11 @@ impl Metrics {
     /// scope is added, only `_total` to counters.
     pub fn new() -> Result<Self, Error> {
         let registry = Registry::new();
+        // It reads /proc.
+        #[cfg(target_os = "linux")]
+        registry.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))?;
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .without_units()
@@ -38,7 +43,7 @@ impl Metrics {
             .build()?;
         // Gauges per tenant have more series than OpenTelemetry's limit of 2,000, beyond which it adds them up in one.
         let many_series = |instrument: &Instrument| match instrument.kind() {
-            InstrumentKind::ObservableGauge => {
+            InstrumentKind::ObservableGauge | InstrumentKind::ObservableCounter => {
                 Stream::builder().with_cardinality_limit(SERIES_MAX).build().ok()
             }
             _ => None,

@@ -1,10 +1,14 @@
 //! Logs on standard error, metrics for Prometheus.
 
 mod metrics;
+mod standing;
 
 use tracing_subscriber::EnvFilter;
 
-pub use self::metrics::{Error, Metrics};
+pub use self::{
+    metrics::{Error, Metrics},
+    standing::{build_info, up},
+};
 use crate::config::{self, Log, LogFormat};
 
 /// Starts logging. Once per process; where a subscriber is there already, that one stays.

@@ -5,16 +5,16 @@ use std::{collections::BTreeMap, mem, time::Duration};
 use common::{
     broker::{self, REQUEST_TIMEOUT},
     config::{self, Rabbitmq, Secret},
-    tls,
 };
 use lapin::uri::{AMQPUri, AMQPUserInfo};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 use uuid::Uuid;
 
+use super::endpoint::{self, Endpoint};
 use crate::outbound;
 
 /// The key that says where it is.
@@ -29,6 +29,8 @@ const CLOSING: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(
 const NOTHING: &str = "^$";
 /// The most characters of what it says that are passed on.
 const REASON_CHARACTERS: usize = 300;
+/// The largest answer. The largest of ours are a policy of 400 bytes for each of 20,000 tenants.
+const ANSWER_BYTES_MAX: usize = 32 << 20;
 
 /// Why it could not do something.
 #[derive(Debug, thiserror::Error)]
@@ -49,12 +51,7 @@ pub(crate) enum Error {
 /// The management API of one vhost; a handle.
 #[derive(Clone, Debug)]
 pub(crate) struct Management {
-    /// Without a login.
-    url: Url,
-    /// Where the URL says so.
-    tls: Option<tls::Client>,
-    user: String,
-    password: Secret,
+    endpoint: Endpoint,
     /// Where AMQP is spoken, and in which vhost; of nobody.
     amqp: AMQPUri,
 }
@@ -95,44 +92,25 @@ impl Management {
         if config.management_url.is_empty() {
             return Ok(None);
         }
-        let mut url = parse(&config.management_url)?;
+        let mut endpoint = Endpoint::new(KEY, &config.management_url, &config.tls)?;
         let mut amqp = broker::parse(&config.url)?;
         let nobody = AMQPUserInfo {
             username: String::new(),
             password: String::new(),
         };
         let own = mem::replace(&mut amqp.authority.userinfo, nobody);
-        let decoded = |text: &str| {
-            let text = percent_encoding::percent_decode_str(text).decode_utf8();
-            text.map(String::from).map_err(|error| failed(error.to_string()))
-        };
-        let (user, password) = match url.username() {
-            "" => (own.username, own.password.into()),
-            user => (
-                decoded(user)?,
-                decoded(url.password().unwrap_or_default())?.into(),
-            ),
-        };
-        // A URL with a host can be without a login.
-        let _ = (url.set_username(""), url.set_password(None));
-        let tls = match url.scheme() {
-            "https" => Some(tls::Client::new("rabbitmq.tls", &config.tls)?),
-            _ => None,
-        };
-        Ok(Some(Self {
-            url,
-            tls,
-            user,
-            password,
-            amqp,
-        }))
+        endpoint
+            .login
+            .get_or_insert_with(|| (own.username, own.password.into()));
+        Ok(Some(Self { endpoint, amqp }))
     }
 
     /// All policies of the vhost, by name.
     pub(crate) async fn policies(&self) -> Result<BTreeMap<String, Policy>, Error> {
         let path = ["policies", &self.amqp.vhost];
         let answer = self.ask(Method::GET, &path, None::<&()>).await?;
-        let policies: Vec<Named> = answer.json().await.map_err(away)?;
+        let policies: Vec<Named> =
+            serde_json::from_slice(&answer).map_err(|error| Error::Away(error.to_string()))?;
         Ok(policies
             .into_iter()
             .map(|named| (named.name, named.policy))
@@ -215,34 +193,28 @@ impl Management {
         method: Method,
         path: &[&str],
         body: Option<&impl Serialize>,
-    ) -> Result<Response, Error> {
-        let client = outbound::client(self.tls.clone(), REQUEST_TIMEOUT).await;
+    ) -> Result<Vec<u8>, Error> {
+        let client = outbound::client(self.endpoint.tls.clone(), REQUEST_TIMEOUT).await;
         let client = client.map_err(Error::Away)?.no_proxy().build().map_err(away)?;
-        let mut request = client
-            .request(method, self.at(path))
-            .basic_auth(&self.user, Some(self.password.expose()));
+        let path: Vec<_> = ["api"].iter().chain(path).copied().collect();
+        let mut request = self
+            .endpoint
+            .authorized(client.request(method, self.endpoint.at(&path)));
         if let Some(body) = body {
             request = request.json(body);
         }
         let answer = request.send().await.map_err(away)?;
         let status = answer.status();
+        let answer = outbound::body(answer, ANSWER_BYTES_MAX).await;
+        let answer = answer.map_err(Error::Away)?;
         if status.is_success() {
             return Ok(answer);
         }
-        let text = answer.text().await.map_err(away)?;
+        let text = String::from_utf8_lossy(&answer);
         let said = serde_json::from_str::<Value>(&text).ok();
         let reason = said.as_ref().and_then(|said| said["reason"].as_str());
         let reason = reason.unwrap_or(&text).chars().take(REASON_CHARACTERS).collect();
         Err(Error::Refused { status, reason })
-    }
-
-    fn at(&self, path: &[&str]) -> Url {
-        let mut url = self.url.clone();
-        // A URL with a host has a path.
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push("api").extend(path);
-        }
-        url
     }
 }
 
@@ -251,25 +223,8 @@ pub(crate) fn check(config: &Rabbitmq, insecure: bool) -> Result<(), config::Err
     if config.management_url.is_empty() {
         return Ok(());
     }
-    let url = parse(&config.management_url)?;
     Management::new(config)?;
-    match url.scheme() {
-        "http" if !insecure => config::check_clear(KEY, url.host_str().unwrap_or_default(), "use https://"),
-        _ => Ok(()),
-    }
-}
-
-fn parse(url: &Secret) -> Result<Url, config::Error> {
-    config::validate_url(KEY, url, &["http", "https"])?;
-    let parsed = Url::parse(url.expose()).map_err(|error| failed(error.to_string()))?;
-    match parsed.has_host() {
-        true => Ok(parsed),
-        false => Err(failed("has no host".into())),
-    }
-}
-
-fn failed(message: String) -> config::Error {
-    config::Error::key(KEY, message)
+    endpoint::check(KEY, &config.management_url, insecure)
 }
 
 fn away(error: reqwest::Error) -> Error {
@@ -292,15 +247,19 @@ mod tests {
     fn its_login_is_its_own_or_the_brokers_and_is_in_no_url() {
         assert!(Management::new(&config("")).unwrap().is_none());
         let of = |url| Management::new(&config(url)).unwrap().unwrap();
+        let login = |of: &Management| {
+            let (user, password) = of.endpoint.login.clone().unwrap();
+            (user, password.expose().to_owned())
+        };
         let own = of("http://admin:s%2Fecret@localhost:15672");
-        assert_eq!((own.user.as_str(), own.password.expose()), ("admin", "s/ecret"));
+        assert_eq!(login(&own), ("admin".into(), "s/ecret".into()));
         let brokers = of("http://localhost:15672/");
-        assert_eq!(
-            (brokers.user.as_str(), brokers.password.expose()),
-            ("jalur", "p@ss")
-        );
+        assert_eq!(login(&brokers), ("jalur".into(), "p@ss".into()));
         for management in [own, brokers, of("http://u:p@localhost:15672/behind/")] {
-            let url = management.at(&["policies", &management.amqp.vhost]).to_string();
+            let url = management
+                .endpoint
+                .at(&["api", "policies", &management.amqp.vhost]);
+            let url = url.to_string();
             assert!(url.starts_with("http://localhost:15672/"), "{url}");
             assert!(url.ends_with("/api/policies/a%2Fb"), "{url}");
             assert!(!format!("{management:?}").contains("ecret"));

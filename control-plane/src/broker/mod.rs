@@ -1,10 +1,13 @@
 //! RabbitMQ, as the control plane uses it: tenants' queues, publishing to them, and their dead letters; and its management
-//! API, for what AMQP has no words for.
+//! API and Prometheus plugin, for what AMQP has no words for.
 
 mod dead_letters;
+mod endpoint;
+mod exposition;
 mod in_hand;
 mod letter;
 pub(crate) mod management;
+pub(crate) mod plugin;
 mod publisher;
 mod queues;
 mod reader;

@@ -10,7 +10,7 @@ use crate::{
     limits::{Limiting, Limits},
     problems::{Kind, Problem},
     retention::{self, Retention},
-    tenants::{self, NewTenant, Tenants, Update, model::Phase},
+    tenants::{self, Filter, NewTenant, Runtime, Tenants, Update, model::Phase},
 };
 
 /// TenantService on [`Tenants`].
@@ -59,9 +59,17 @@ impl TenantService for TenantApi {
         } else {
             Some(request.page_token.parse()?)
         };
-        let (tenants, next) = self.tenants.list(after, size).await?;
+        let status = match request.status() {
+            v1::TenantStatus::Unspecified => known(request.status)?,
+            status => Some(wanted(status)?),
+        };
+        let filter = Filter::new(&request.name, status)?;
+        let (tenants, next) = self.tenants.list(&filter, after, size).await?;
         Ok(Response::new(v1::ListTenantsResponse {
-            tenants: tenants.into_iter().map(tenant).collect(),
+            tenants: tenants
+                .into_iter()
+                .map(|(tenant, runtime)| running(tenant, runtime))
+                .collect(),
             next_page_token: next.map(|token| token.to_string()).unwrap_or_default(),
         }))
     }
@@ -159,22 +167,27 @@ impl TenantService for TenantApi {
 impl TenantApi {
     async fn with_runtime(&self, of: tenants::Tenant) -> Result<v1::Tenant, Status> {
         let runtime = self.tenants.runtime(&of).await?;
-        let consumer = |consumer: crate::fleet::Consumer| v1::Consumer {
-            daemon: consumer.daemon,
-            workers: consumer.workers,
-            busy: consumer.busy,
-        };
-        let runtime = v1::TenantRuntime {
-            consumers: runtime.consumers.into_iter().map(consumer).collect(),
-            queue_depth: runtime.depth.and_then(|depth| depth.queue),
-            dead_letters: runtime.depth.and_then(|depth| depth.dead_letters),
-            retrying: Some(runtime.retrying),
-            problem: runtime.problem.map(problem),
-        };
-        Ok(v1::Tenant {
-            runtime: Some(runtime),
-            ..tenant(of)
-        })
+        Ok(running(of, runtime))
+    }
+}
+
+fn running(of: tenants::Tenant, runtime: Runtime) -> v1::Tenant {
+    let consumer = |consumer: crate::fleet::Consumer| v1::Consumer {
+        daemon: consumer.daemon,
+        workers: consumer.workers,
+        busy: consumer.busy,
+    };
+    let runtime = v1::TenantRuntime {
+        consumers: runtime.consumers.into_iter().map(consumer).collect(),
+        queue_depth: runtime.depth.and_then(|depth| depth.queue),
+        dead_letters: runtime.depth.and_then(|depth| depth.dead_letters),
+        retrying: runtime.retrying,
+        stored_per_second: runtime.stored_per_second,
+        problem: runtime.problem.map(problem),
+    };
+    v1::Tenant {
+        runtime: Some(runtime),
+        ..tenant(of)
     }
 }
 

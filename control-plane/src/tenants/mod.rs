@@ -4,6 +4,7 @@
 //! have is made in one place, [`desired`], and the [`reconciler`] sees to it that it stays there.
 
 mod desired;
+mod filter;
 mod missed;
 pub(crate) mod model;
 pub(crate) mod partition;
@@ -13,7 +14,8 @@ mod service;
 mod store;
 
 pub(crate) use self::{
+    filter::Filter,
     missed::Missed,
     model::{NewTenant, Status, Tenant, Update},
-    service::Tenants,
+    service::{Runtime, Tenants},
 };

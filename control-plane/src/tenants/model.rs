@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::{error::Error, excerpt::excerpt, limits::Limits, retention::Retention};
 
 /// The most characters in a name.
-const NAME_CHARACTERS_MAX: usize = 200;
+pub(super) const NAME_CHARACTERS_MAX: usize = 200;
 /// The most characters in a description.
 const DESCRIPTION_CHARACTERS_MAX: usize = 2_000;
 /// The most workers of one tenant.
@@ -199,7 +199,7 @@ fn check_description(description: &str) -> Result<(), Error> {
     check_text("description", description)
 }
 
-fn check_text(field: &str, text: &str) -> Result<(), Error> {
+pub(super) fn check_text(field: &str, text: &str) -> Result<(), Error> {
     if text.contains('\0') {
         return Err(Error::invalid(
             field,

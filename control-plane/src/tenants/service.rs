@@ -13,6 +13,7 @@ use tracing::debug;
 
 use super::{
     Missed,
+    filter::Filter,
     model::{NewTenant, PageToken, Phase, Status, Tenant, Update, check_workers},
     partition, retrying, store,
 };
@@ -21,6 +22,7 @@ use crate::{
     error::Error,
     fleet::{Consumer, Fleet},
     limits::Backlogs,
+    overview::Overview,
     problems::{self, Kind, Problem},
 };
 
@@ -38,8 +40,10 @@ pub(crate) struct Runtime {
     pub(crate) consumers: Vec<Consumer>,
     /// `None` when the broker cannot be asked.
     pub(crate) depth: Option<Depth>,
-    /// How many messages wait to be tried again.
-    pub(crate) retrying: u32,
+    /// How many messages wait to be tried again; `None` where that is not known.
+    pub(crate) retrying: Option<u32>,
+    /// As of a few seconds ago; `None` where that is not known.
+    pub(crate) stored_per_second: Option<f64>,
     /// `None` when all is well.
     pub(crate) problem: Option<Problem>,
 }
@@ -56,6 +60,7 @@ pub(crate) struct Tenants {
     pub(crate) backlogs: Backlogs,
     pub(crate) fleet: Fleet,
     pub(crate) missed: Missed,
+    pub(crate) overview: Overview,
     pub(crate) propagation: Histogram<f64>,
 }
 
@@ -90,20 +95,34 @@ impl Tenants {
         ready
     }
 
-    /// A page of tenants, and where the next one starts.
+    /// A page of those tenants, each with what runs for it, and where the next one starts. What the broker and rates say is
+    /// as of a few seconds ago: one answer for all tenants and all who ask.
     pub(crate) async fn list(
         &self,
+        filter: &Filter,
         after: Option<PageToken>,
         size: usize,
-    ) -> Result<(Vec<Tenant>, Option<PageToken>), Error> {
-        let mut tenants = store::list(&self.pool, after, size as i64 + 1).await?;
-        let more = tenants.len() > size;
-        tenants.truncate(size);
-        let next = tenants.last().filter(|_| more).map(|last| PageToken {
-            created_at: last.created_at,
-            id: last.id.0,
+    ) -> Result<(Vec<(Tenant, Runtime)>, Option<PageToken>), Error> {
+        let mut listed = store::list(&self.pool, filter, after, size as i64 + 1).await?;
+        let more = listed.len() > size;
+        listed.truncate(size);
+        let next = listed.last().filter(|_| more).map(|last| PageToken {
+            created_at: last.tenant.created_at,
+            id: last.tenant.id.0,
         });
-        Ok((tenants, next))
+        let depths = self.overview.depths().await;
+        let with_runtime = |listed: store::Listed| {
+            let (tenant, consumers, problem) = listed.into_parts();
+            let runtime = Runtime {
+                consumers,
+                depth: depths.as_ref().and_then(|depths| depths.get(&tenant.id).copied()),
+                retrying: self.overview.retrying(tenant.id),
+                stored_per_second: self.overview.stored_per_second(tenant.id),
+                problem,
+            };
+            (tenant, runtime)
+        };
+        Ok((listed.into_iter().map(with_runtime).collect(), next))
     }
 
     /// A tenant, without what runs for it.
@@ -128,7 +147,8 @@ impl Tenants {
         Ok(Runtime {
             consumers: lanes.consumers,
             depth,
-            retrying: retrying::of(&self.pool, id).await?,
+            retrying: Some(retrying::of(&self.pool, id).await?),
+            stored_per_second: self.overview.stored_per_second(id),
             // It may have been made again since, and yet it is what this answer is about.
             problem: problems::of(&self.pool, id).await?.or(missed),
         })

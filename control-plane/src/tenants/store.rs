@@ -3,11 +3,19 @@
 use std::num::NonZeroU32;
 
 use common::id::TenantId;
-use sqlx::{PgConnection, PgExecutor, PgPool};
+use sqlx::{FromRow, PgConnection, PgExecutor, PgPool};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::model::{NewTenant, PageToken, Phase, Tenant, Update};
-use crate::error::Error;
+use super::{
+    filter::{Filter, sought},
+    model::{NewTenant, PageToken, Phase, Tenant, Update},
+};
+use crate::{
+    error::Error,
+    fleet::Consumer,
+    problems::{Kind, Problem},
+};
 
 /// A little longer than queues are declared for.
 const HOLD_TIMEOUT: &str = "6s";
@@ -24,8 +32,8 @@ pub(super) async fn insert(pool: &PgPool, new: &NewTenant, max: Option<NonZeroU3
         make_sure_of_room(&mut transaction, new.id, max).await?;
     }
     let inserted = sqlx::query_as::<_, Tenant>(
-        "insert into tenants (id, name, description, status, phase, workers, created_with)
-         values ($1, $2, $3, $4, 'creating', $5, $6::jsonb)
+        "insert into tenants (id, name, description, status, phase, workers, created_with, name_sought)
+         values ($1, $2, $3, $4, 'creating', $5, $6::jsonb, $7)
          on conflict (id) do nothing
          returning *",
     )
@@ -35,6 +43,7 @@ pub(super) async fn insert(pool: &PgPool, new: &NewTenant, max: Option<NonZeroU3
     .bind(content.status)
     .bind(new.workers)
     .bind(&created_with)
+    .bind(sought(&content.name))
     .fetch_optional(&mut *transaction)
     .await
     .map_err(|error| name_taken(error, &content.name))?;
@@ -101,18 +110,77 @@ pub(super) async fn get(pool: &PgPool, id: TenantId) -> Result<Tenant, Error> {
         .ok_or(Error::NoTenant(id))
 }
 
-/// A page of living tenants in order of creation.
-pub(super) async fn list(pool: &PgPool, after: Option<PageToken>, limit: i64) -> Result<Vec<Tenant>, Error> {
+/// A tenant of a list, with what PostgreSQL knows of what runs for it.
+#[derive(Debug, FromRow)]
+pub(super) struct Listed {
+    #[sqlx(flatten)]
+    pub(super) tenant: Tenant,
+    daemons: Vec<String>,
+    lane_workers: Vec<i32>,
+    busy: Vec<i32>,
+    kind: Option<Kind>,
+    detail: Option<String>,
+    since: Option<OffsetDateTime>,
+}
+
+impl Listed {
+    /// The tenant, its consumers and its problem.
+    pub(super) fn into_parts(self) -> (Tenant, Vec<Consumer>, Option<Problem>) {
+        let problem = match (self.kind, self.detail, self.since) {
+            (Some(kind), Some(detail), Some(since)) => Some(Problem { kind, detail, since }),
+            _ => None,
+        };
+        let workers = self.lane_workers.into_iter().zip(self.busy);
+        let consumers = self.daemons.into_iter().zip(workers);
+        let consumers = consumers.map(|(daemon, (workers, busy))| Consumer {
+            daemon,
+            workers: workers.unsigned_abs(),
+            busy: busy.unsigned_abs(),
+        });
+        (self.tenant, consumers.collect(), problem)
+    }
+}
+
+/// A page of living tenants in order of creation, with what runs for them.
+pub(super) async fn list(
+    pool: &PgPool,
+    filter: &Filter,
+    after: Option<PageToken>,
+    limit: i64,
+) -> Result<Vec<Listed>, Error> {
     let (created_at, id) = after.map(|token| (token.created_at, token.id)).unzip();
+    // What runs is looked up for all of the page at once: for each tenant apart it is a thousand times through the
+    // problems. Of several problems the oldest, as for one tenant.
     Ok(sqlx::query_as(
-        "select * from tenants
-         where phase in ('creating', 'ready') and ($1::timestamptz is null or (created_at, id) > ($1, $2))
-         order by created_at, id
-         limit $3",
+        "with page as materialized (
+             select * from tenants
+             where phase in ('creating', 'ready') and ($1::timestamptz is null or (created_at, id) > ($1, $2))
+                   and ($4::text is null or coalesce(name_sought, lower(name)) like $4)
+                   and ($5::text is null or phase = 'ready' and status = $5)
+             order by created_at, id
+             limit $3
+         ), lanes as (
+             select a.tenant_id, array_agg(a.daemon_id order by a.daemon_id) as daemons,
+                    array_agg(a.observed_workers order by a.daemon_id) as lane_workers,
+                    array_agg(a.observed_busy order by a.daemon_id) as busy
+             from assignments a join daemons d on d.id = a.daemon_id
+             where a.tenant_id in (select id from page) and a.observed_state = 'running' and d.state <> 'gone'
+             group by a.tenant_id
+         ), oldest as (
+             select distinct on (tenant_id) tenant_id, kind, detail, since
+             from problems where tenant_id in (select id from page)
+             order by tenant_id, since, kind
+         )
+         select page.*, coalesce(daemons, '{}') as daemons, coalesce(lane_workers, '{}') as lane_workers,
+                coalesce(busy, '{}') as busy, kind, detail, since
+         from page left join lanes on lanes.tenant_id = page.id left join oldest on oldest.tenant_id = page.id
+         order by page.created_at, page.id",
     )
     .bind(created_at)
     .bind(id)
     .bind(limit)
+    .bind(&filter.name)
+    .bind(filter.status)
     .fetch_all(pool)
     .await?)
 }
@@ -122,7 +190,7 @@ pub(super) async fn update(pool: &PgPool, id: TenantId, update: &Update) -> Resu
     sqlx::query_as(
         "update tenants
          set name = coalesce($2, name), description = coalesce($3, description), status = coalesce($4, status),
-             updated_at = now()
+             name_sought = coalesce($5, name_sought), updated_at = now()
          where id = $1 and phase in ('creating', 'ready')
          returning *",
     )
@@ -130,6 +198,7 @@ pub(super) async fn update(pool: &PgPool, id: TenantId, update: &Update) -> Resu
     .bind(&update.name)
     .bind(&update.description)
     .bind(update.status)
+    .bind(update.name.as_deref().map(sought))
     .fetch_optional(pool)
     .await
     .map_err(|error| name_taken(error, update.name.as_deref().unwrap_or_default()))?

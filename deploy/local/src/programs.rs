@@ -44,6 +44,8 @@ pub struct Programs {
     pub amqp_url: String,
     /// `http://…` of the broker's management API, where that is known.
     pub management_url: Option<String>,
+    /// `http://…` of the broker's Prometheus plugin, where that is known.
+    pub prometheus_url: Option<String>,
     /// The key of the tokens.
     pub secret: String,
     /// More variables, for every program.
@@ -92,6 +94,9 @@ impl Programs {
         }
         if let Some(url) = &self.management_url {
             command.env("JALUR_RABBITMQ__MANAGEMENT_URL", url);
+        }
+        if let Some(url) = &self.prometheus_url {
+            command.env("JALUR_RABBITMQ__PROMETHEUS_URL", url);
         }
         self.configure(&mut command);
         command
@@ -158,6 +163,9 @@ impl Programs {
         let elsewhere = [&self.database_url, &self.amqp_url]
             .into_iter()
             .chain(&self.management_url)
+            .map(String::as_str)
+            // Of a cluster there are several.
+            .chain(self.prometheus_url.iter().flat_map(|urls| urls.split(',')))
             .any(|url| !is_local(url));
         if elsewhere {
             allow_clear(&mut command);

@@ -106,6 +106,7 @@ async fn start(options: &Run, data: &Data, register: &Register, say: &Say) -> an
         database_url: services.database_url().to_owned(),
         amqp_url: services.amqp_url().to_owned(),
         management_url: services.management_url().map(str::to_owned),
+        prometheus_url: services.prometheus_url().map(str::to_owned),
         secret: data.secret()?,
         env: Vec::new(),
         inherit: true,

@@ -6,9 +6,9 @@
 ///   their order. A counter that another daemon holds is left out, not waited for. Locking a row answers its newest
 ///   version, so `last` is right although the statement's snapshot may be older; everything below takes it from here.
 /// - `bases`: by a tenant's number, the last position given out, or null if it was left out.
-/// - `moved`: past every position handed out, used or not.
+/// - `moved`: past every position handed out, used or not, and on by what was stored.
 macro_rules! statement {
-    (stored: $on_conflict:literal, answer: $answer:literal) => {
+    (stored: $on_conflict:literal, counted: $counted:literal, moved: $moved:literal, answer: $answer:literal) => {
         concat!(
             "with locked as materialized (
                  select asked.tenant, tenant_id, positions.last, ($2::bigint[])[asked.tenant] as rows
@@ -24,10 +24,11 @@ macro_rules! statement {
                       unnest($3::integer[], $4::bigint[], $5::uuid[], $6::text[]) as row (tenant, number, id, payload)
                  where bases.last[row.tenant] is not null ",
             $on_conflict,
-            "), moved as (
-                 update positions set last = locked.last + locked.rows
-                 from locked where positions.tenant_id = locked.tenant_id
-             ) ",
+            ")",
+            $counted,
+            ", moved as (update positions set ",
+            $moved,
+            ") ",
             $answer
         )
     };
@@ -35,15 +36,26 @@ macro_rules! statement {
 
 /// Stores what is all new; PostgreSQL refuses the whole of it otherwise. Looking first whether each id is there costs
 /// a third more.
-pub(super) const STORE_NEW: &str = statement!(stored: "", answer: "select tenant_id, rows from locked");
+pub(super) const STORE_NEW: &str = statement!(
+    stored: "",
+    counted: "",
+    moved: "last = locked.last + locked.rows, stored = positions.stored + locked.rows
+            from locked where positions.tenant_id = locked.tenant_id",
+    answer: "select tenant_id, rows from locked"
+);
 
 /// Stores what may be there already. Such an id is passed over, which leaves a gap in the positions and no harm.
 /// Asking for it beforehand (`not exists`) would plan over every partition.
 pub(super) const STORE_CAREFULLY: &str = statement!(
     stored: "on conflict (tenant_id, id) do nothing returning tenant_id",
-    answer: "select locked.tenant_id, count(stored.tenant_id)
-             from locked left join stored on stored.tenant_id = locked.tenant_id
-             group by locked.tenant_id"
+    counted: ", counted as (
+                 select locked.tenant_id, locked.last + locked.rows as last, count(stored.tenant_id) as new
+                 from locked left join stored on stored.tenant_id = locked.tenant_id
+                 group by locked.tenant_id, locked.last, locked.rows
+             )",
+    moved: "last = counted.last, stored = positions.stored + counted.new
+            from counted where positions.tenant_id = counted.tenant_id",
+    answer: "select tenant_id, new from counted"
 );
 
 /// Which of these tenants have no counter: one was lost, in a restore of some tables perhaps.

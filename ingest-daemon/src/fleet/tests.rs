@@ -221,6 +221,7 @@ async fn assignments_are_applied_acknowledged_and_reported() {
         workers: 3,
         busy: 1,
         held: 20,
+        oldest: None,
         problem: None,
     };
     house.board.set(tenant(1), running);
@@ -265,6 +266,7 @@ async fn a_stream_that_breaks_is_opened_again_with_what_runs() {
         workers: 3,
         busy: 0,
         held: 0,
+        oldest: None,
         problem: None,
     };
     house.board.set(tenant(1), running);

@@ -5,6 +5,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
 };
 
 use common::id::TenantId;
@@ -25,6 +26,8 @@ pub(crate) struct Observed {
     pub(crate) busy: u32,
     /// Messages delivered and not yet settled.
     pub(crate) held: u32,
+    /// When the oldest of those that are to be stored was published, or else delivered. For metrics alone.
+    pub(crate) oldest: Option<SystemTime>,
     /// What is wrong with it.
     pub(crate) problem: Option<Problem>,
 }
@@ -38,8 +41,31 @@ impl Observed {
             workers: 0,
             busy: 0,
             held: 0,
+            oldest: None,
             problem: None,
         }
+    }
+
+    /// Whether the control plane would hear the same.
+    fn tells_the_same(&self, other: &Self) -> bool {
+        let Self {
+            revision,
+            state,
+            workers,
+            busy,
+            held,
+            oldest: _,
+            problem,
+        } = self;
+        (*revision, *state, *workers, *busy, *held, problem)
+            == (
+                other.revision,
+                other.state,
+                other.workers,
+                other.busy,
+                other.held,
+                &other.problem,
+            )
     }
 }
 
@@ -74,11 +100,17 @@ impl Board {
     /// A lane does this now.
     pub(crate) fn set(&self, tenant: TenantId, observed: Observed) {
         let mut inner = self.inner();
-        inner.changed.insert(tenant);
-        let known = inner.lanes.get(&tenant).is_some_and(|before| {
+        let before = inner.lanes.get(&tenant);
+        let told = before.is_some_and(|before| before.tells_the_same(&observed));
+        let known = before.is_some_and(|before| {
             (before.state, before.revision, before.problem.is_some())
                 == (observed.state, observed.revision, observed.problem.is_some())
         });
+        if told {
+            inner.lanes.insert(tenant, observed);
+            return;
+        }
+        inner.changed.insert(tenant);
         inner.lanes.insert(tenant, observed);
         if !known {
             inner.urgent.insert(tenant);
@@ -163,8 +195,23 @@ mod tests {
             workers: 3,
             busy,
             held: 0,
+            oldest: None,
             problem: None,
         }
+    }
+
+    #[test]
+    fn what_is_for_metrics_alone_is_not_told() {
+        let (board, tenant) = (Board::default(), TenantId(Uuid::from_u128(1)));
+        board.set(tenant, observed(Standing::Running, 0));
+        assert_eq!(board.take_changed(9).len(), 1);
+        let older = Observed {
+            oldest: Some(SystemTime::UNIX_EPOCH),
+            ..observed(Standing::Running, 0)
+        };
+        board.set(tenant, older.clone());
+        assert!(board.take_changed(9).is_empty());
+        assert_eq!(board.lanes(), [(tenant, older)]);
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crate::{
@@ -19,6 +19,8 @@ pub(crate) struct Buffer {
     bodiless: Vec<u64>,
     /// How many messages are in a commit.
     in_commit: usize,
+    /// Since when the first of these is on its way.
+    in_commit_since: Option<SystemTime>,
     /// How many workers these are.
     busy: usize,
     /// How many deliveries are not settled, wherever they are.
@@ -39,6 +41,7 @@ impl Buffer {
             waiting: VecDeque::new(),
             bodiless: Vec::new(),
             in_commit: 0,
+            in_commit_since: None,
             busy: 0,
             unsettled: 0,
             before: 0,
@@ -129,6 +132,13 @@ impl Buffer {
         }
     }
 
+    /// When the message that has waited longest to be stored was published, or else delivered: about, since a queue is in
+    /// the order of its publishers' clocks only where there is one.
+    pub(super) fn oldest(&self) -> Option<SystemTime> {
+        let waiting = self.waiting.front().map(|message| message.since);
+        self.in_commit_since.into_iter().chain(waiting).min()
+    }
+
     /// Takes what so many workers may put into a commit, `most` of it: what has waited longest.
     pub(super) fn take(&mut self, workers: usize, most: usize, allowance: &mut Allowance) -> Vec<Message> {
         let rows = allowance.rows(workers).min(most);
@@ -163,12 +173,13 @@ impl Buffer {
             false => self.waiting.drain(..rows).collect(),
         };
         self.in_commit = messages.len();
+        self.in_commit_since = messages.first().map(|message| message.since);
         messages
     }
 
     /// The commit with its messages has ended.
     pub(crate) fn committed(&mut self) {
-        (self.in_commit, self.busy) = (0, 0);
+        (self.in_commit, self.in_commit_since, self.busy) = (0, None, 0);
     }
 
     /// So many of its deliveries are settled.
@@ -191,6 +202,7 @@ impl Buffer {
     pub(super) fn forget(&mut self) {
         self.waiting.clear();
         self.bodiless.clear();
-        (self.in_commit, self.busy, self.unsettled, self.before) = (0, 0, 0, 0);
+        self.committed();
+        (self.unsettled, self.before) = (0, 0);
     }
 }

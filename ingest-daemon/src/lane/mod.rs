@@ -297,6 +297,7 @@ impl Lane {
             workers: count(self.assignment.workers),
             busy: count(self.buffer.busy()),
             held: count(self.buffer.unsettled()),
+            oldest: self.buffer.oldest(),
             problem: self.problem().cloned(),
         }
     }

@@ -95,6 +95,7 @@ impl Stack {
             database_url: room.database_url().to_owned(),
             amqp_url: room.amqp_url().to_owned(),
             management_url: environment.services().management_url().map(str::to_owned),
+            prometheus_url: environment.services().prometheus_url().map(str::to_owned),
             secret: SECRET.into(),
             env: queue_type().into_iter().collect(),
             inherit: false,

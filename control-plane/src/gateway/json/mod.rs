@@ -92,6 +92,8 @@ pub(super) enum Shape {
     Bool,
     /// A number, or for 64 bits a string of one.
     Integer(Integer),
+    /// A number that may have a fraction.
+    Fraction,
     /// A string.
     Text,
     /// One of some words.
@@ -102,7 +104,7 @@ pub(super) enum Shape {
     Json(MessageDescriptor),
     /// An object.
     Message(MessageDescriptor),
-    /// Something that no message of REST has: bytes and floating point. A test says when one gets it.
+    /// Something that no message of REST has: bytes and floats of half the precision. A test says when one gets it.
     Unsupported,
 }
 
@@ -136,7 +138,8 @@ impl Shape {
                 "google.protobuf.Timestamp" => Self::Time(descriptor),
                 _ => Self::Message(descriptor),
             },
-            Kind::Float | Kind::Double | Kind::Bytes => Self::Unsupported,
+            Kind::Double => Self::Fraction,
+            Kind::Float | Kind::Bytes => Self::Unsupported,
         }
     }
 

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 
 use super::{
     Error, Shape,
-    scalar::{boolean, enumeration, integer, timestamp},
+    scalar::{boolean, enumeration, fraction, integer, timestamp},
 };
 use crate::excerpt::excerpt;
 
@@ -131,6 +131,7 @@ fn value(field: &FieldDescriptor, json: &str) -> Result<Value, Error> {
             None => integer(field, *width, json),
         },
         Shape::Integer(width) => integer(field, *width, json),
+        Shape::Fraction => fraction(json),
         Shape::Text => string()
             .map(|text| Value::String(text.into_owned()))
             .ok_or_else(|| "a string of Unicode characters".to_owned()),

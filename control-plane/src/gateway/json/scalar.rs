@@ -13,6 +13,7 @@ pub(in super::super) fn from_text(field: &FieldDescriptor, text: &str) -> Result
     let read = match Shape::of(field) {
         Shape::Bool => boolean(text),
         Shape::Integer(width) => integer(field, width, text),
+        Shape::Fraction => fraction(text),
         Shape::Text => Ok(Value::String(text.to_owned())),
         Shape::Enum(descriptor) => enumeration(field, &descriptor, text),
         Shape::Time(descriptor) => timestamp(&descriptor, text),
@@ -61,6 +62,13 @@ pub(super) fn integer(field: &FieldDescriptor, width: Integer, text: &str) -> Re
         };
         format!("an integer from {least} to {most}")
     })
+}
+
+/// What JSON calls a number.
+pub(super) fn fraction(text: &str) -> Read {
+    serde_json::from_str(text)
+        .map(Value::F64)
+        .map_err(|_| "a number".to_owned())
 }
 
 pub(super) fn enumeration(field: &FieldDescriptor, descriptor: &EnumDescriptor, text: &str) -> Read {

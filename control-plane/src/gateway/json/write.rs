@@ -66,6 +66,8 @@ fn element(out: &mut Vec<u8>, shape: &Shape, value: &Value) {
         (_, Value::U32(value)) => write!(out, "{value}"),
         (_, Value::I64(value)) => write!(out, "\"{value}\""),
         (_, Value::U64(value)) => write!(out, "\"{value}\""),
+        // What is no number JSON has none for.
+        (_, Value::F64(value)) if value.is_finite() => write!(out, "{value}"),
         _ => write!(out, "null"),
     };
 }
@@ -152,12 +154,29 @@ mod tests {
         assert_eq!(json("TenantRuntime", &()), r#"{"consumers":[]}"#);
         let runtime = v1::TenantRuntime {
             queue_depth: Some(0),
+            stored_per_second: Some(0.0),
             ..Default::default()
         };
         assert_eq!(
             json("TenantRuntime", &runtime),
-            r#"{"consumers":[],"queue_depth":0}"#
+            r#"{"consumers":[],"queue_depth":0,"stored_per_second":0}"#
         );
+    }
+
+    #[test]
+    fn a_fraction_is_a_number() {
+        let rate = |rate| v1::TenantRuntime {
+            stored_per_second: Some(rate),
+            ..Default::default()
+        };
+        for (value, written) in [
+            (41.8, "41.8"),
+            (1e21, "1000000000000000000000"),
+            (f64::NAN, "null"),
+        ] {
+            let wanted = format!(r#"{{"consumers":[],"stored_per_second":{written}}}"#);
+            assert_eq!(json("TenantRuntime", &rate(value)), wanted);
+        }
     }
 
     #[test]

@@ -61,13 +61,13 @@ pub(super) fn answer(method: &str) -> Option<Value> {
         let mut tenant = tenant.clone();
         tenant["runtime"] = json!({
             "consumers": [{ "daemon": DAEMON, "workers": 3, "busy": 1 }],
-            "queue_depth": 12, "dead_letters": 0, "retrying": 0,
+            "queue_depth": 12, "dead_letters": 0, "retrying": 0, "stored_per_second": 41.8,
         });
         tenant
     };
     Some(match method {
         "CreateTenant" | "GetTenant" | "UpdateTenant" => running(),
-        "ListTenants" => json!({ "tenants": [tenant], "next_page_token": "" }),
+        "ListTenants" => json!({ "tenants": [running()], "next_page_token": "" }),
         "DeleteTenant" => json!({}),
         "SetConcurrency" => json!({ "tenant_id": TENANT, "workers": 5, "applied": true }),
         "SetLimits" => limits(),

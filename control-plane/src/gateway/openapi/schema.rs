@@ -148,6 +148,7 @@ fn bare(field: &FieldDescriptor) -> Value {
         Shape::Integer(Integer::U64) => {
             json!({ "type": "string", "format": "uint64", "pattern": "^[0-9]+$" })
         }
+        Shape::Fraction => json!({ "type": "number", "format": "double" }),
         Shape::Text => json!({ "type": "string" }),
         Shape::Enum(descriptor) => json!({ "type": "string", "enum": words(field, &descriptor) }),
         Shape::Time(_) => json!({ "type": "string", "format": "date-time" }),

@@ -19,17 +19,11 @@ pub(super) async fn fetch(url: Url) -> Result<Jwks, String> {
     let client = outbound::client(tls, TIMEOUT).await?;
     let client = client.build().map_err(outbound::failure)?;
     let asked = client.get(url).header(ACCEPT, "application/json").send().await;
-    let mut answer = asked.map_err(outbound::failure)?;
+    let answer = asked.map_err(outbound::failure)?;
     if answer.status() != StatusCode::OK {
         return Err(format!("the answer is {}", answer.status()));
     }
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(outbound::failure)? {
-        if body.len() + chunk.len() > BODY_BYTES_MAX {
-            return Err(format!("the answer is larger than {BODY_BYTES_MAX} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
+    let body = outbound::body(answer, BODY_BYTES_MAX).await?;
     Jwks::parse(&body).map_err(|problem| format!("the answer {problem}"))
 }
 

@@ -59,6 +59,7 @@ pub(super) async fn start(data: Data, register: Register, say: Say) -> anyhow::R
         &mut state.postgres_port,
         &mut state.amqp_port,
         &mut state.management_port,
+        &mut state.prometheus_port,
     ] {
         *port = ports::keep(*port).context("private ports cannot be had")?;
     }
@@ -97,6 +98,7 @@ pub(super) async fn start(data: Data, register: Register, say: Say) -> anyhow::R
         postgres_port,
         amqp_port,
         management_port,
+        prometheus_port,
         ..
     } = &state;
     let database_url = format!("postgres://{USER}:{password}@{postgres_host}:{postgres_port}/jalur");
@@ -115,6 +117,7 @@ pub(super) async fn start(data: Data, register: Register, say: Say) -> anyhow::R
         database_url,
         amqp_url,
         management_url: Some(management_url),
+        prometheus_url: Some(format!("http://{rabbitmq_host}:{prometheus_port}")),
         backend: Backend::Docker(docker),
     })
 }
@@ -143,6 +146,8 @@ fn rabbitmq(image: &str, state: &State) -> ContainerRequest<GenericImage> {
     GenericImage::new(name, tag)
         .with_mapped_port(state.amqp_port, 5672.tcp())
         .with_mapped_port(state.management_port, 15672.tcp())
+        // The plugin is on in RabbitMQ's own images; where another has it off nothing answers there.
+        .with_mapped_port(state.prometheus_port, 15692.tcp())
         .with_env_var("RABBITMQ_DEFAULT_USER", USER)
         .with_env_var("RABBITMQ_DEFAULT_PASS", &state.password)
         // The node's name, and so the folder of its files, is made from the host's.

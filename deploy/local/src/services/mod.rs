@@ -98,6 +98,7 @@ pub struct Services {
     database_url: String,
     amqp_url: String,
     management_url: Option<String>,
+    prometheus_url: Option<String>,
     backend: Backend,
 }
 
@@ -151,6 +152,11 @@ impl Services {
     /// `http://user:password@host:port` of the management plugin. Of external services it is not always known.
     pub fn management_url(&self) -> Option<&str> {
         self.management_url.as_deref()
+    }
+
+    /// `http://host:port` of the Prometheus plugin. Of external services it is not always known.
+    pub fn prometheus_url(&self) -> Option<&str> {
+        self.prometheus_url.as_deref()
     }
 
     /// Where they come from.

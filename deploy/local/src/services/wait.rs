@@ -73,3 +73,12 @@ pub(super) async fn management(client: &reqwest::Client, url: &str) -> anyhow::R
     request.send().await?.error_for_status()?;
     Ok(())
 }
+
+/// Asks the Prometheus plugin for the smallest of what the control plane asks it for.
+pub(super) async fn prometheus(client: &reqwest::Client, url: &str) -> anyhow::Result<()> {
+    let request = client
+        .get(format!("{url}/metrics/detailed?family=connection_churn_metrics"))
+        .timeout(ATTEMPT);
+    request.send().await?.error_for_status()?;
+    Ok(())
+}

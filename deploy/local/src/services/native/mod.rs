@@ -60,6 +60,7 @@ impl Native {
             database_url: postgres.url(),
             amqp_url: rabbitmq.url(),
             management_url: Some(rabbitmq.management_url()),
+            prometheus_url: Some(rabbitmq.prometheus_url()),
             backend: Backend::Native(Box::new(Self {
                 postgres,
                 rabbitmq,

@@ -116,6 +116,11 @@ impl Rabbitmq {
         format!("http://{USER}:{password}@127.0.0.1:{management_port}")
     }
 
+    /// `http://…` of the Prometheus plugin.
+    pub fn prometheus_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.state.prometheus_port)
+    }
+
     /// Starts it and waits until it answers.
     pub async fn start(&self) -> anyhow::Result<()> {
         if self.epmd.running().is_none() {
