@@ -21,6 +21,8 @@ const NOT_FOUND: u16 = 404;
 const REFUSED: u16 = 403;
 /// The most letters that are asked of the broker together. Each time costs three round trips.
 const AHEAD_LETTERS: u16 = 1_000;
+/// The same of a quorum queue, which puts back in another order what is much more than this at once.
+const AHEAD_LETTERS_QUORUM: u16 = 128;
 /// The most of their bodies, going by the largest of those before.
 const AHEAD_BYTES: usize = 4 << 20;
 /// How many one channel holds. A channel searches what it has under way from the oldest on for whatever is acknowledged
@@ -137,7 +139,11 @@ impl Reader {
             let next = Span::open(&self.link, &self.queue).await?;
             self.spans.push(std::mem::replace(&mut self.reading, next));
         }
-        let at_once = self.at_once.min(u16::try_from(self.left).unwrap_or(u16::MAX));
+        let at_once = match self.is_quorum {
+            true => self.at_once.min(AHEAD_LETTERS_QUORUM),
+            false => self.at_once,
+        };
+        let at_once = at_once.min(u16::try_from(self.left).unwrap_or(u16::MAX));
         let came = self.reading.take(at_once).await?;
         self.ended = came.len() < usize::from(at_once);
         for delivery in came {

@@ -312,7 +312,7 @@ pub(super) async fn set_gone(connection: impl PgExecutor<'_>, id: TenantId) -> R
               troubles as (delete from problems where tenant_id = $1),
               clients as (delete from credentials where tenant_id = $1 and login is null)
          update tenants
-         set phase = 'gone', name = 'gone', description = '', created_with = '{}', updated_at = now()
+         set phase = 'gone', name = 'gone', name_sought = null, description = '', created_with = '{}', updated_at = now()
          where id = $1 and phase = 'deleting'",
     )
     .bind(id.0)

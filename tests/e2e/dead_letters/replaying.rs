@@ -127,7 +127,8 @@ async fn a_crash_half_way_through_a_replay_loses_none_and_stores_none_twice() {
     let stack = Stack::start(Options::default()).await;
     let tenant = stack.tenant("crashed").await;
     bury_many(&stack, tenant, LETTERS).await;
-    let (rest, all) = (stack.rest(), json!({ "all": true }));
+    // At a pace that leaves time to kill it.
+    let (rest, all) = (stack.rest(), json!({ "all": true, "per_second": 500 }));
     let url = format!("{}/replay", path(tenant));
     let replaying = tokio::spawn(async move { rest.post(&url, &all).await });
     // More than a batch is: by now the first is not only sent but out of its queue too.
