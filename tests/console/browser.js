@@ -8,7 +8,7 @@ import puppeteer from "puppeteer-core";
 /** @typedef {import("puppeteer-core").Page} Page */
 
 /** What takes longer on two busy cores has failed. */
-const PATIENCE_MS = 60_000;
+const PATIENCE_MS = Number(process.env.PATIENCE_MS ?? 60_000);
 
 const axeFile = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
 
@@ -54,8 +54,15 @@ export async function open(browser, url) {
 /** @param {Page} page @param {string} name @param {string} [role] */
 export const named = (page, name, role = "button") => page.locator(`::-p-aria([name="${name}"][role="${role}"])`);
 
-/** @param {Page} page @param {string} name */
-export const press = (page, name) => named(page, name).click();
+/**
+ * Presses a button. Words that lie in front of it are dismissed first.
+ * @param {Page} page
+ * @param {string} name
+ */
+export async function press(page, name) {
+  await page.$$eval(".note button", (all) => all.forEach((button) => /** @type {HTMLElement} */ (button).click()));
+  await named(page, name).click();
+}
 
 /** @param {Page} page @param {string} name */
 export const follow = (page, name) => named(page, name, "link").click();

@@ -31,7 +31,7 @@ export async function readFleet(signal, onPart) {
     all.push(...page.tenants);
     pageToken = page.next_page_token;
     if (readAt === 0 && pageToken) onPart(all);
-  } while (pageToken && !signal.aborted);
+  } while (pageToken);
   known = all;
   readAt = Date.now();
 }

@@ -51,6 +51,8 @@ let shown = null;
 function show() {
   page.abort();
   page = new AbortController();
+  // What was asked for the page before is not to be answered on this one.
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
   const path = parts();
   const { title, element } = choose(path, page.signal);
   word = "";

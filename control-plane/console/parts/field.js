@@ -30,7 +30,8 @@ export function field(label, control, hint = "") {
   /** @param {string} text */
   const complain = (text) => {
     error.textContent = text;
-    control.toggleAttribute("aria-invalid", text !== "");
+    if (text) control.setAttribute("aria-invalid", "true");
+    else control.removeAttribute("aria-invalid");
   };
   control.addEventListener("input", () => complain(""));
   return { element, control, complain };

@@ -36,10 +36,19 @@ export function lettersSection({ id, signal, watch, now, again }) {
   /** @type {string | undefined} */
   let pageToken;
   let asked = new AbortController();
+  /** How many there were at the last answer. */
+  let seen = now()?.runtime?.dead_letters;
+  let isLoading = false;
 
   watch((tenant) => {
     const waiting = tenant.runtime?.dead_letters;
     fill(count, waiting === undefined ? "" : `${counted(waiting, "dead letter")} in all`);
+    all.disabled = waiting === 0;
+    purge.disabled = waiting === 0;
+    // The first ones that come, as after a replay that failed again, are shown without being asked for.
+    const hasCome = waiting !== undefined && waiting > 0 && waiting !== seen;
+    seen = waiting;
+    if (hasCome && !which.value && !isLoading && list.childElementCount === 0) void load();
   });
   const reason = () => which.value || undefined;
   /** @param {string} text */
@@ -68,6 +77,7 @@ export function lettersSection({ id, signal, watch, now, again }) {
     wrong.clear();
     fill(state, loading("dead letters"));
     again();
+    isLoading = true;
     try {
       await next();
     } catch (error) {
@@ -79,6 +89,8 @@ export function lettersSection({ id, signal, watch, now, again }) {
         return load();
       }
       fill(state, failed(error, () => void load()));
+    } finally {
+      isLoading = false;
     }
   };
   const onRemoved = () => {

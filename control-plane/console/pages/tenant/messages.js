@@ -65,7 +65,10 @@ export function messagesSection({ id, signal }) {
         version.hidden = false;
         return first();
       }
-      if (error instanceof Problem && error.status === 400 && Object.keys(filter).length > 0) throw error;
+      if (error instanceof Problem && error.status === 400 && Object.keys(filter).length > 0) {
+        fill(state);
+        throw error;
+      }
       fill(state, failed(error, () => void first()));
     }
   };
