@@ -48,9 +48,9 @@ use crate::{
     credentials::{Credentials, Hashing, Logins, revocations},
     dead_letters::DeadLetters,
     fleet::{Changes, Connections, Fleet, assigner, expiry::Expiry, watch::Watch},
-    gateway::{self, Front, Origins, PUBLIC_MESSAGE_BYTES},
+    gateway::{self, Console, Front, Origins, PUBLIC_MESSAGE_BYTES, Pages},
     grpc::{AuditApi, AuthApi, CredentialApi, DeadLetterApi, FleetApi, MessageApi, TenantApi},
-    identity::Keys,
+    identity::{Codes, Keys},
     limits::{Backlogs, Callers, Limiting, PublishRates},
     memory::Memory,
     messages::{Feed, MESSAGES_MAX, Publishing, Reading, Tails},
@@ -302,6 +302,14 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
                     .max_decoding_message_size(PUBLIC_MESSAGE_BYTES),
             );
     }
+    let folder = Some(&config.auth.sign_in_folder).filter(|folder| !folder.is_empty());
+    let console = config.http.console.then(|| Console {
+        sign_in: folder.map(|folder| (Codes::new(folder), keys.clone())),
+    });
+    let pages = Pages {
+        docs: config.http.docs,
+        console,
+    };
     let options = gateway::Options {
         keys,
         body_bytes_max: body_bytes,
@@ -312,7 +320,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
         closing: closing.clone(),
     };
     let origins = Origins::new(&config.http.cors_origins).map_err(anyhow::Error::msg)?;
-    let router = gateway::router(Front::new(grpc, options, &meter), origins, config.http.docs);
+    let router = gateway::router(Front::new(grpc, options, &meter), origins, pages);
 
     info!(listen = %listener.local_addr()?, tls = tls.is_some(), "serving gRPC and REST");
     let mut serving = tokio::spawn(listener::serve(listener, tls, router, closing.clone()));

@@ -78,6 +78,8 @@ pub struct Auth {
     pub token_ttl: Duration,
     /// Whether a revoked credential's living tokens are refused.
     pub check_revocation: bool,
+    /// The folder of the codes with which the console signs somebody in as admin, once each; none unless said.
+    pub sign_in_folder: String,
 }
 
 /// A key that tokens name.
@@ -143,6 +145,8 @@ pub struct Http {
     pub cors_origins: Vec<String>,
     /// Whether `/docs` and `/openapi.json` are served.
     pub docs: bool,
+    /// Whether the console is, at `/`.
+    pub console: bool,
 }
 
 impl Default for Http {
@@ -150,6 +154,7 @@ impl Default for Http {
         Self {
             cors_origins: Vec::new(),
             docs: true,
+            console: true,
         }
     }
 }
@@ -237,6 +242,7 @@ impl Default for Auth {
             audience: "jalur".into(),
             token_ttl: Duration::from_secs(3_600),
             check_revocation: true,
+            sign_in_folder: String::new(),
         }
     }
 }

@@ -8,6 +8,7 @@ mod bad_input;
 mod broker_logins;
 mod chaos;
 mod concurrency;
+mod console;
 mod credentials;
 mod dead_letters;
 mod delivery;

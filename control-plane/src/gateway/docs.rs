@@ -17,6 +17,7 @@ use utoipa_swagger_ui::Config;
 use super::{
     Front,
     browsers::{self, Origins},
+    console::Console,
     error::Error,
     openapi,
 };
@@ -24,13 +25,23 @@ use crate::request_id::{self, RequestId};
 
 const OPENAPI: &str = "/openapi.json";
 
-/// Everything on the API's port: `/openapi.json` and `/docs`, if they are wanted, and the rest is `front`'s. Pages of these
-/// origins may call.
-pub fn router(front: Front, origins: Origins, with_docs: bool) -> Router {
-    let router = match with_docs {
-        true => documents(),
-        false => Router::new(),
-    };
+/// What is to be seen in a browser, as far as it is wanted.
+pub struct Pages {
+    /// `/openapi.json` and `/docs`.
+    pub docs: bool,
+    /// `/`.
+    pub console: Option<Console>,
+}
+
+/// Everything on the API's port: these pages, and the rest is `front`'s. Pages of these origins may call.
+pub fn router(front: Front, origins: Origins, pages: Pages) -> Router {
+    let mut router = Router::new();
+    if pages.docs {
+        router = router.merge(documents());
+    }
+    if let Some(console) = pages.console {
+        router = router.merge(console.routes());
+    }
     let router = router.fallback_service(front);
     // In front of everything: no answer is without an id.
     browsers::around(router, origins).layer(middleware::from_fn(request_id::assign))

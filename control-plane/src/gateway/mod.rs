@@ -21,6 +21,7 @@ mod audit;
 mod body;
 mod browsers;
 mod call;
+mod console;
 mod deadline;
 mod details;
 mod docs;
@@ -47,7 +48,8 @@ mod wire;
 
 pub use self::{
     browsers::Origins,
-    docs::router,
+    console::Console,
+    docs::{Pages, router},
     front::{Front, Options, PUBLIC_MESSAGE_BYTES},
     openapi::openapi,
 };

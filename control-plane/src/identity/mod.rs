@@ -8,6 +8,7 @@
 //! Everything is denied by default: a method without a rule cannot be called.
 
 mod caller;
+mod codes;
 mod keys;
 mod lifetime;
 mod revoked;
@@ -20,6 +21,7 @@ use tonic::Status;
 
 pub use self::{
     caller::{Caller, Role},
+    codes::Codes,
     keys::{Claims, Error, Keys},
     lifetime::Lifetime,
     revoked::Revoked,

@@ -15,6 +15,7 @@ pub(crate) struct Banner<'a> {
     pub(crate) amqp_url: &'a str,
     pub(crate) management_url: Option<&'a str>,
     pub(crate) admin_token: &'a str,
+    pub(crate) link: &'a str,
 }
 
 impl fmt::Display for Banner<'_> {
@@ -40,8 +41,8 @@ impl fmt::Display for Banner<'_> {
             "\nCreate a tenant:\n\n  \
              curl -sS -X POST 'http://{listen}/api/tenants' -H 'Authorization: Bearer {}' \
              -H 'Content-Type: application/json' -d '{{\"name\":\"first\"}}'\n\n\
-             Ctrl-C stops everything.",
-            self.admin_token
+             Ctrl-C stops everything. The console, by a link that signs in once (`cargo run -- link` makes another):\n\n  {}\n",
+            self.admin_token, self.link
         )
     }
 }

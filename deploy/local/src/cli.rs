@@ -1,13 +1,19 @@
 //! The command line of `cargo run`.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, process::ExitCode, time::Duration};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use control_plane::identity::Role;
 use uuid::Uuid;
 
-use crate::{data::Data, programs, run, services::Kind};
+use crate::{data::Data, env_file, links, programs, run, services::Kind};
 
 /// Where the control plane listens if nobody says.
 pub const LISTEN: &str = "127.0.0.1:8080";
@@ -51,6 +57,9 @@ pub(crate) struct Run {
     /// Start empty: what is in the folder is lost
     #[arg(long)]
     pub(crate) fresh: bool,
+    /// Make two tenants with messages that trickle in, and a dead letter, for something to look at
+    #[arg(long)]
+    pub(crate) demo: bool,
     /// Where PostgreSQL and RabbitMQ come from [default: the first that applies]
     #[arg(long, value_enum, value_name = "KIND", env = crate::services::VARIABLE)]
     pub(crate) services: Option<Kind>,
@@ -69,6 +78,12 @@ enum Command {
         /// How long it is good for, such as 30m, 1h or 7d
         #[arg(long, default_value = "1h", value_parser = common::config::duration::parse)]
         ttl: Duration,
+        /// The stack's folder
+        #[arg(long, value_name = "FOLDER", default_value = DATA)]
+        data: PathBuf,
+    },
+    /// Prints a link that signs in to the local stack's console: once, within 15 minutes
+    Link {
         /// The stack's folder
         #[arg(long, value_name = "FOLDER", default_value = DATA)]
         data: PathBuf,
@@ -125,6 +140,7 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
             ttl,
             data,
         }) => token(role.into(), tenant, ttl, &data),
+        Some(Command::Link { data }) => link(&data),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -135,15 +151,26 @@ pub(crate) fn main(args: Vec<OsString>) -> ExitCode {
     }
 }
 
-fn token(role: Role, tenant: Option<Uuid>, ttl: Duration, folder: &std::path::Path) -> anyhow::Result<()> {
-    let no_stack = || {
-        format!(
-            "there is no local stack in {}; `cargo run` starts one",
-            folder.display()
-        )
-    };
-    anyhow::ensure!(folder.is_dir(), no_stack());
-    let secret = Data::open(folder)?.existing_secret()?.with_context(no_stack)?;
+fn no_stack(folder: &Path) -> String {
+    format!(
+        "there is no local stack in {}; `cargo run` starts one",
+        folder.display()
+    )
+}
+
+fn link(folder: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(folder.is_dir(), no_stack(folder));
+    let data = Data::open(folder)?;
+    let url = env_file::read(&data, "JALUR_URL")?;
+    let url = url.with_context(|| format!("nothing runs in {}; `cargo run` starts it", folder.display()))?;
+    println!("{}", links::link(&data, &url)?);
+    Ok(())
+}
+
+fn token(role: Role, tenant: Option<Uuid>, ttl: Duration, folder: &Path) -> anyhow::Result<()> {
+    anyhow::ensure!(folder.is_dir(), no_stack(folder));
+    let secret = Data::open(folder)?.existing_secret()?;
+    let secret = secret.with_context(|| no_stack(folder))?;
     println!("{}", programs::token(&secret, role, tenant, ttl)?);
     Ok(())
 }
@@ -164,7 +191,7 @@ mod tests {
         let cli = Cli::try_parse_from(["jalur"]).unwrap();
         assert_eq!((cli.run.daemons, cli.run.control_planes), (1, 1));
         assert_eq!(cli.run.data, PathBuf::from(".jalur"));
-        assert!(cli.run.listen.is_none() && !cli.run.fresh);
+        assert!(cli.run.listen.is_none() && !cli.run.fresh && !cli.run.demo);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use anyhow::Context as _;
 /// A data folder that exists. Its names:
 ///
 /// - `env`: where everything is, while it runs;
-/// - `secret`: the key that tokens are signed with; `services.json`: ports and passwords of the services;
+/// - `secret`: the key that tokens are signed with; `codes`: those of links that sign in to the console; `services.json`: ports and passwords of the services;
 /// - `postgres`, `rabbitmq`: their files; `log`: everyone's log;
 /// - `lock`, `running.json`: who runs this stack, and as which processes.
 #[derive(Clone, Debug)]
@@ -21,7 +21,15 @@ pub struct Data {
 }
 
 /// What `--fresh` removes. Only names that are ours: somebody may give `--data .`.
-const OURS: &[&str] = &["env", "secret", "services.json", "postgres", "rabbitmq", "log"];
+const OURS: &[&str] = &[
+    "env",
+    "secret",
+    "codes",
+    "services.json",
+    "postgres",
+    "rabbitmq",
+    "log",
+];
 
 impl Data {
     /// Opens the folder, making it if there is none.

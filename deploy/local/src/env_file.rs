@@ -11,6 +11,12 @@ pub(crate) fn write(data: &Data, variables: &[(&str, String)]) -> anyhow::Result
     data::write_private(&data.path(NAME), &text(variables))
 }
 
+/// What a variable is, while all is there.
+pub(crate) fn read(data: &Data, name: &str) -> anyhow::Result<Option<String>> {
+    let text = data::read(&data.path(NAME))?;
+    Ok(text.as_deref().and_then(|text| value(text, name)))
+}
+
 /// Removes the file.
 pub(crate) fn remove(data: &Data) -> anyhow::Result<()> {
     data::remove(&data.path(NAME))
@@ -26,6 +32,15 @@ fn text(variables: &[(&str, String)]) -> String {
     })
 }
 
+/// Reads back what [`text`] has written.
+fn value(text: &str, name: &str) -> Option<String> {
+    let start = format!("export {name}='");
+    let quoted = text.lines().find_map(|line| line.strip_prefix(&start));
+    quoted
+        .and_then(|quoted| quoted.strip_suffix('\''))
+        .map(|quoted| quoted.replace(r"'\''", "'"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -39,5 +54,8 @@ mod tests {
             .output()
             .unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), value);
+        let text = text(&[("JALUR_XY", "other".into()), ("JALUR_X", value.into())]);
+        assert_eq!(super::value(&text, "JALUR_X").as_deref(), Some(value));
+        assert_eq!(super::value(&text, "JALUR_Z"), None);
     }
 }

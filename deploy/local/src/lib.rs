@@ -1,7 +1,8 @@
 //! The whole system on one machine: what `cargo run` starts, and what the tests stand on.
 //!
 //! - [`cli`]: the command line. `run` is a stack's life from start to Ctrl-C; `stack` is what it
-//!   started, `banner` and `env_file` say where everything is.
+//!   started, `banner` and `env_file` say where everything is, `links` sign in to the console, and `demo` gives it
+//!   something to show.
 //! - [`services`] finds or starts PostgreSQL and RabbitMQ; [`programs`] starts control planes and daemons, which are
 //!   this very binary run again.
 //! - [`processes`] are the children of a stack, in groups of their own, stopped in order even behind a killed stack.
@@ -11,8 +12,10 @@
 mod banner;
 pub mod cli;
 pub mod data;
+mod demo;
 mod env_file;
 pub mod http;
+mod links;
 pub mod lock;
 pub mod ports;
 pub mod processes;

@@ -13,7 +13,7 @@ use futures::{StreamExt as _, future, stream::FuturesUnordered};
 use crate::{
     cli::{self, Run},
     data::Data,
-    env_file, lock, ports,
+    demo, env_file, links, lock, ports,
     processes::{Process, Register, guard, guard::Guard, stop_left_over},
     programs::{self, Programs, STOP_GRACE, reached_at},
     services::{self, Say, Services},
@@ -63,8 +63,14 @@ async fn run(options: &Run, data: &Data) -> anyhow::Result<()> {
     let started = match stop.run_until_cancelled(start).await {
         Some(Ok(stack)) => {
             // Nobody reading is no reason to stop.
-            let _ = writeln!(std::io::stdout(), "{}", stack.banner(data));
-            stop.run_until_cancelled(tell_deaths(&stack.processes(), &say))
+            let _ = writeln!(std::io::stdout(), "{}", stack.banner(data)?);
+            let demo = async {
+                if options.demo {
+                    demo::run(&stack, &say).await;
+                }
+            };
+            let processes = stack.processes();
+            stop.run_until_cancelled(future::join(tell_deaths(&processes, &say), demo))
                 .await;
             Ok(Some(stack))
         }
@@ -108,7 +114,7 @@ async fn start(options: &Run, data: &Data, register: &Register, say: &Say) -> an
         management_url: services.management_url().map(str::to_owned),
         prometheus_url: services.prometheus_url().map(str::to_owned),
         secret: data.secret()?,
-        env: Vec::new(),
+        env: vec![links::variable(data)?],
         inherit: true,
     };
     say.say("migrating the database");

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use futures::future;
 
-use crate::{banner::Banner, data::Data, processes::Process, programs::STOP_GRACE, services::Services};
+use crate::{
+    banner::Banner, data::Data, links, processes::Process, programs::STOP_GRACE, services::Services,
+};
 
 /// Everything that was started.
 pub(crate) struct Stack {
@@ -39,6 +41,10 @@ impl Stack {
         processes
     }
 
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.listen)
+    }
+
     pub(crate) fn variables(&self) -> Vec<(&'static str, String)> {
         let urls = |programs: &[Program]| {
             let urls: Vec<_> = programs
@@ -53,7 +59,7 @@ impl Stack {
             .map(|process| format!("{}={}", process.name(), process.pid()))
             .collect();
         vec![
-            ("JALUR_URL", format!("http://{}", self.listen)),
+            ("JALUR_URL", self.url()),
             ("JALUR_GRPC", self.listen.to_string()),
             ("JALUR_ADMIN_TOKEN", self.admin_token.clone()),
             ("JALUR_DATABASE_URL", self.services.database_url().to_owned()),
@@ -68,10 +74,10 @@ impl Stack {
         ]
     }
 
-    pub(crate) fn banner(&self, data: &Data) -> String {
+    pub(crate) fn banner(&self, data: &Data) -> anyhow::Result<String> {
         let admins =
             |programs: &[Program]| -> Vec<_> { programs.iter().map(|program| program.admin).collect() };
-        Banner {
+        let banner = Banner {
             data,
             listen: self.listen,
             control_plane_admins: &admins(&self.control_planes),
@@ -80,7 +86,8 @@ impl Stack {
             amqp_url: self.services.amqp_url(),
             management_url: self.services.management_url(),
             admin_token: &self.admin_token,
-        }
-        .to_string()
+            link: &links::link(data, &self.url())?,
+        };
+        Ok(banner.to_string())
     }
 }

@@ -27,7 +27,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 use self::{echo::Echo, journal::Book};
-use super::{Front, Options, Origins, router};
+use super::{Console, Front, Options, Origins, Pages, router};
 use crate::{
     audit::Audit,
     config,
@@ -106,8 +106,12 @@ impl Gateway {
             closing: closing.clone(),
         };
         let front = Front::new(inner, options, &metrics.meter());
+        let pages = Pages {
+            docs: true,
+            console: Some(Console { sign_in: None }),
+        };
         Self {
-            router: router(front, origins, true),
+            router: router(front, origins, pages),
             closing,
             metrics,
             keys,
