@@ -15,10 +15,12 @@ use super::{
 };
 use crate::error::Error;
 
-/// What a session is set to. Who has locked a table is not waited for; and a table is gone through by its index in the order
+/// What a session is set to. Who has locked a table is not waited for, and a trigger that sleeps holds up others' removal for
+/// no longer than that; and a table is gone through by its index in the order
 /// of positions, whatever its statistics say, which nobody may have made yet: a million rows were sorted for each step.
-const SETTINGS: [(&str, &str); 4] = [
+const SETTINGS: [(&str, &str); 5] = [
     ("lock_timeout", "100ms"),
+    ("statement_timeout", "3s"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
     ("jit", "off"),

@@ -29,8 +29,8 @@ use crate::tenants::partition;
 const EVERY: Duration = Duration::from_secs(5);
 /// How many times as long as a step took it rests after it.
 const REST: u32 = 4;
-/// How long a statement may take, more than PostgreSQL is told to give it.
-const LIMIT: Duration = Duration::from_secs(15);
+/// How long an answer may take: some statements' time, each of which PostgreSQL gives three seconds.
+const LIMIT: Duration = Duration::from_secs(10);
 /// How long giving back the turn may take.
 const GOODBYE: Duration = Duration::from_secs(2);
 /// A connection keeps up to 33 kB for every table it ever touched; it is replaced before that adds up.
