@@ -53,7 +53,7 @@ pub(crate) struct Letter {
     pub(crate) body: Vec<u8>,
     properties: BasicProperties,
     /// The memory that is counted for it.
-    held: Held,
+    pub(super) held: Held,
 }
 
 impl Letter {

@@ -19,9 +19,9 @@ use crate::error::Error as CallError;
 /// The reply codes of a queue that is not there, and of one that somebody consumes exclusively.
 const NOT_FOUND: u16 = 404;
 const REFUSED: u16 = 403;
-/// The most letters that are asked of the broker together. Each time costs three round trips.
+/// The most letters that are asked of the broker together. Each time costs three round trips. A quorum queue does not
+/// keep the order of some hundred that it gets back together.
 const AHEAD_LETTERS: u16 = 1_000;
-/// The same of a quorum queue, which puts back in another order what is much more than this at once.
 const AHEAD_LETTERS_QUORUM: u16 = 128;
 /// The most of their bodies, going by the largest of those before.
 const AHEAD_BYTES: usize = 4 << 20;
@@ -139,18 +139,18 @@ impl Reader {
             let next = Span::open(&self.link, &self.queue).await?;
             self.spans.push(std::mem::replace(&mut self.reading, next));
         }
-        let at_once = match self.is_quorum {
-            true => self.at_once.min(AHEAD_LETTERS_QUORUM),
-            false => self.at_once,
-        };
-        let at_once = at_once.min(u16::try_from(self.left).unwrap_or(u16::MAX));
+        let at_once = self.at_once.min(u16::try_from(self.left).unwrap_or(u16::MAX));
         let came = self.reading.take(at_once).await?;
         self.ended = came.len() < usize::from(at_once);
         for delivery in came {
             self.take(delivery);
         }
         let largest = self.ahead.iter().map(|letter| letter.body.len()).max();
-        self.at_once = at_once_next(at_once, largest.unwrap_or(0));
+        let most = match self.is_quorum {
+            true => AHEAD_LETTERS_QUORUM,
+            false => AHEAD_LETTERS,
+        };
+        self.at_once = at_once_next(at_once, most, largest.unwrap_or(0));
         Ok(())
     }
 
@@ -247,10 +247,10 @@ impl Reader {
     }
 }
 
-/// How many letters to ask for together after `before`, of which the largest body had `largest` bytes.
-fn at_once_next(before: u16, largest: usize) -> u16 {
+/// How many letters to ask for together after `before`, `most` at most, where the largest body had `largest` bytes.
+fn at_once_next(before: u16, most: u16, largest: usize) -> u16 {
     let fit = u16::try_from(AHEAD_BYTES / largest.max(1)).unwrap_or(u16::MAX);
-    fit.min(before.saturating_mul(2)).clamp(1, AHEAD_LETTERS)
+    fit.min(before.saturating_mul(2)).clamp(1, most)
 }
 
 /// What the broker's answer about a tenant's dead-letter queue means to a caller.
@@ -270,10 +270,11 @@ mod tests {
 
     #[test]
     fn more_are_asked_for_together_until_their_sizes_say_otherwise() {
-        assert_eq!(at_once_next(1, 300), 2);
-        assert_eq!(at_once_next(800, 300), AHEAD_LETTERS);
-        assert_eq!(at_once_next(AHEAD_LETTERS, 0), AHEAD_LETTERS);
-        assert_eq!(at_once_next(AHEAD_LETTERS, AHEAD_BYTES / 5), 5);
-        assert_eq!(at_once_next(AHEAD_LETTERS, AHEAD_BYTES * 5), 1);
+        let next = |before, largest| at_once_next(before, AHEAD_LETTERS, largest);
+        assert_eq!(next(1, 300), 2);
+        assert_eq!(next(800, 300), AHEAD_LETTERS);
+        assert_eq!(next(AHEAD_LETTERS, 0), AHEAD_LETTERS);
+        assert_eq!(next(AHEAD_LETTERS, AHEAD_BYTES / 5), 5);
+        assert_eq!(next(AHEAD_LETTERS, AHEAD_BYTES * 5), 1);
     }
 }

@@ -1,6 +1,6 @@
 //! What is told of a dead letter.
 
-use common::{id::TenantId, reason::Reason};
+use common::{broker::Held, id::TenantId, reason::Reason};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -9,7 +9,7 @@ use super::{Letter, table};
 /// What of a detail is told; Jalur's own are no longer.
 const DETAIL_BYTES_MAX: usize = 1_000;
 
-/// A dead letter as it is told, which takes no room among those that calls have in their hands.
+/// A dead letter as it is told.
 #[derive(Debug)]
 pub(crate) struct Told {
     /// The message's id.
@@ -30,14 +30,17 @@ pub(crate) struct Told {
     pub(crate) bytes: usize,
     /// The headers, as a JSON object; none where only the beginning is told.
     pub(crate) headers: Option<String>,
+    /// The room that all of it takes among what calls have in their hands; a beginning takes none.
+    _held: Held,
 }
 
 impl Told {
     /// All of it.
-    pub(crate) fn whole(letter: Letter, tenant: TenantId) -> Self {
+    pub(crate) fn whole(mut letter: Letter, tenant: TenantId) -> Self {
         let headers = table::json(letter.headers());
         Self {
             headers: Some(headers),
+            _held: std::mem::take(&mut letter.held),
             ..Self::beginning(letter, tenant, usize::MAX)
         }
     }
@@ -66,6 +69,7 @@ impl Told {
             body,
             bytes,
             headers: None,
+            _held: Held::default(),
         }
     }
 
@@ -77,7 +81,6 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    use common::broker::Held;
     use lapin::BasicProperties;
 
     use super::{super::Tag, *};
