@@ -1,11 +1,16 @@
 //! What is told of all tenants at once, by lists and by metrics.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex},
+};
 
+use axum::{Router, routing::get};
 use common::id::TenantId;
 use lapin::BasicProperties;
 use serde_json::{Value, json};
 use tests::load::Publisher;
+use tokio::net::TcpListener;
 
 use crate::support::{Options, Stack, eventually};
 
@@ -160,8 +165,16 @@ fn guide() -> Shown {
 }
 
 #[tokio::test]
-async fn a_list_is_of_those_whose_name_or_status_is_asked_for() {
-    let stack = Stack::without_daemons().await;
+async fn a_list_is_of_those_whose_name_or_status_is_asked_for_and_depths_are_the_plugins() {
+    let (plugin, says) = plugin().await;
+    let mut options = Options {
+        daemons: 0,
+        ..often()
+    };
+    options
+        .control_plane_env
+        .push(("JALUR_RABBITMQ__PROMETHEUS_URL", plugin));
+    let stack = Stack::start(options).await;
     for (name, status) in [
         ("Ärger AG", "active"),
         ("acme_billing", "paused"),
@@ -210,6 +223,37 @@ async fn a_list_is_of_those_whose_name_or_status_is_asked_for() {
         let message = error["message"].as_str().unwrap();
         assert!(status == 400 && message.contains(says), "{query}: {error}");
     }
+
+    // The plugin knew no queue so far, so each was counted by itself.
+    let tenant: TenantId = id.parse().unwrap();
+    runtime(&stack, tenant, "its depth", |runtime| runtime["queue_depth"] == 0).await;
+    let vhost = stack.amqp_url().rsplit('/').next().unwrap();
+    let line = |queue: String, count| {
+        format!("rabbitmq_detailed_queue_messages{{vhost=\"{vhost}\",queue=\"{queue}\"}} {count}\n")
+    };
+    *says.lock().unwrap() = line(tenant.queue(), 12_345) + &line(tenant.dead_letter_queue(), 6);
+    let told = runtime(&stack, tenant, "what the plugin says", |runtime| {
+        runtime["queue_depth"] == 12_345
+    })
+    .await;
+    assert_eq!(told["dead_letters"], 6);
+    let (_, alone) = stack.get(&path, &stack.admin()).await;
+    assert_eq!(
+        alone["runtime"]["queue_depth"], 0,
+        "one tenant's is that of the moment: {alone}"
+    );
+}
+
+/// A plugin that says what the test has it say: its URL, and that.
+async fn plugin() -> (String, Arc<Mutex<String>>) {
+    let says = Arc::new(Mutex::new(String::new()));
+    let said = Arc::clone(&says);
+    let serve = get(async move || said.lock().unwrap().clone());
+    let router = Router::new().route("/metrics/detailed", serve);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, says)
 }
 
 #[tokio::test]

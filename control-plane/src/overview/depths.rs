@@ -23,9 +23,11 @@ use crate::broker::{Depth, Queues, plugin::Plugin};
 const TENANTS_MAX: i64 = 20_000;
 /// For how long it goes on being read after somebody has asked.
 const ASKED: Duration = Duration::from_secs(60);
-/// How fast queues are counted one by one: two declares for each tenant, a tenth of what one connection does.
+/// How fast queues are counted one by one: two declares for each tenant, a fifth of what one connection does; and how many
+/// tenants' at each reading, so that the plugin is asked again soon.
 const PORTION: usize = 10;
 const PORTION_EVERY: Duration = Duration::from_millis(40);
+const TURN_MAX: usize = 1_000;
 /// How long PostgreSQL may take to say which tenants there are.
 const QUERY_MAX: Duration = Duration::from_secs(10);
 
@@ -35,9 +37,10 @@ pub(crate) type Depths = HashMap<TenantId, Depth>;
 /// Who is asked.
 #[derive(Debug)]
 pub(super) struct Sources {
-    pub(super) pool: PgPool,
-    pub(super) queues: Queues,
-    pub(super) plugin: Option<Plugin>,
+    pool: PgPool,
+    queues: Queues,
+    plugin: Option<Plugin>,
+    counted: Counted,
 }
 
 /// Whether anybody here needs to know.
@@ -127,17 +130,21 @@ impl Reader {
 }
 
 impl Sources {
+    pub(super) fn new(pool: PgPool, queues: Queues, plugin: Option<Plugin>) -> Self {
+        Self {
+            pool,
+            queues,
+            plugin,
+            counted: Counted::default(),
+        }
+    }
+
     /// Asks the plugin, and where that does not know a tenant's queues, for each of them.
-    async fn read(&self, problem: &mut Option<String>) -> Option<Depths> {
-        let ready = timeout(QUERY_MAX, store::ready(&self.pool, TENANTS_MAX));
-        let ready = match ready.await {
-            Ok(Ok(ready)) => ready,
-            Ok(Err(error)) => {
-                *problem = Some(error.to_string());
-                return None;
-            }
-            Err(_) => {
-                *problem = Some(format!("PostgreSQL does not answer within {QUERY_MAX:?}"));
+    async fn read(&mut self, problem: &mut Option<String>) -> Option<Depths> {
+        let ready = match query(store::ready(&self.pool, TENANTS_MAX)).await {
+            Ok(ready) => ready,
+            Err(cause) => {
+                *problem = Some(cause);
                 return None;
             }
         };
@@ -157,20 +164,37 @@ impl Sources {
                 _ => rest.push(tenant),
             }
         }
-        match self.count(&rest, &mut depths).await {
-            Ok(()) => Some(depths),
+        let counted = self.count(&rest).await;
+        depths.extend(self.counted.of.iter().map(|(tenant, depth)| (*tenant, *depth)));
+        match counted {
             Err(cause) => {
-                let nothing = depths.is_empty();
                 problem.get_or_insert(cause);
-                (!nothing).then_some(depths)
+                (!depths.is_empty()).then_some(depths)
+            }
+            Ok(()) => Some(depths),
+        }
+    }
+
+    /// Counts the queues of some of these one by one: the others' turn was before, or comes.
+    async fn count(&mut self, tenants: &[TenantId]) -> Result<(), String> {
+        let turn = self.counted.turn(tenants);
+        match self.count_all(&turn).await {
+            Ok(depths) => {
+                self.counted.of.extend(depths);
+                Ok(())
+            }
+            Err(cause) => {
+                // What was counted before is not what there is now.
+                self.counted = Counted::default();
+                Err(cause)
             }
         }
     }
 
-    /// Counts the queues of these one by one.
-    async fn count(&self, tenants: &[TenantId], depths: &mut Depths) -> Result<(), String> {
+    async fn count_all(&self, tenants: &[TenantId]) -> Result<Depths, String> {
+        let mut depths = Depths::with_capacity(tenants.len());
         if tenants.is_empty() {
-            return Ok(());
+            return Ok(depths);
         }
         let mut pace = interval(PORTION_EVERY);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -180,20 +204,71 @@ impl Sources {
             depths.extend(counted.map_err(|error| error.to_string())?);
         }
         // The broker says what is ready: what was delivered and is not stored yet is waiting too.
-        let held = timeout(QUERY_MAX, store::held(&self.pool, tenants)).await;
-        let held = held.map_err(|_| format!("PostgreSQL does not answer within {QUERY_MAX:?}"))?;
-        for (tenant, held) in held.map_err(|error| error.to_string())? {
+        for (tenant, held) in query(store::held(&self.pool, tenants)).await? {
             if let Some(depth) = depths.get_mut(&tenant) {
                 *depth = depth.with_held(held);
             }
         }
-        Ok(())
+        Ok(depths)
+    }
+}
+
+async fn query<T>(query: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, String> {
+    match timeout(QUERY_MAX, query).await {
+        Ok(answer) => answer.map_err(|error| error.to_string()),
+        Err(_) => Err(format!("PostgreSQL does not answer within {QUERY_MAX:?}")),
+    }
+}
+
+/// What was counted queue by queue, some at each reading.
+#[derive(Debug, Default)]
+struct Counted {
+    of: Depths,
+    /// Whose turn was last.
+    last: Option<TenantId>,
+}
+
+impl Counted {
+    /// Whose turn it is among these, which are in order; what was known of them before, and of others, is forgotten.
+    fn turn(&mut self, tenants: &[TenantId]) -> Vec<TenantId> {
+        let first = tenants.partition_point(|tenant| self.last.is_some_and(|last| *tenant <= last));
+        let (before, after) = tenants.split_at(first);
+        let turn: Vec<_> = after.iter().chain(before).take(TURN_MAX).copied().collect();
+        self.last = turn.last().copied().or(self.last);
+        self.of.retain(|tenant, _| tenants.binary_search(tenant).is_ok());
+        for tenant in &turn {
+            self.of.remove(tenant);
+        }
+        turn
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::{super::counts::System, *};
+
+    #[test]
+    fn those_that_are_counted_one_by_one_have_their_turns() {
+        let tenants: Vec<_> = (0..2_500).map(|n| TenantId(Uuid::from_u128(n))).collect();
+        let mut counted = Counted::default();
+        for wanted in [0..1_000, 1_000..2_000] {
+            let turn = counted.turn(&tenants);
+            assert_eq!(turn, tenants[wanted]);
+            counted
+                .of
+                .extend(turn.into_iter().map(|tenant| (tenant, Depth::default())));
+        }
+        let turn = counted.turn(&tenants);
+        assert_eq!(turn[..500], tenants[2_000..]);
+        assert_eq!(turn[500..], tenants[..500]);
+        assert_eq!(counted.of.len(), 1_500, "whose turn it is, is not known");
+        // One is left, and the plugin knows the others.
+        assert_eq!(counted.turn(&tenants[700..701]), tenants[700..701]);
+        assert!(counted.of.is_empty());
+        assert_eq!(counted.turn(&[]), []);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn depths_are_read_where_the_turn_is_and_where_somebody_asked_within_a_minute() {

@@ -57,7 +57,7 @@ impl Overview {
         let readers = Readers {
             counts: counts::Reader::new(pool.clone(), interval, counts),
             depths: depths::Reader::new(
-                depths::Sources { pool, queues, plugin },
+                depths::Sources::new(pool, queues, plugin),
                 interval,
                 depths,
                 depths::Wanted::new(counted.clone(), asked.subscribe()),
