@@ -21,11 +21,6 @@ export class Problem extends Error {
     this.field = field;
     this.requestId = requestId;
   }
-
-  /** Whether this control plane does not know the call, being of another version. */
-  get isUnknownHere() {
-    return this.reason === "PATH_NOT_FOUND" || this.reason === "METHOD_NOT_ALLOWED" || this.status === 405 || this.status === 501;
-  }
 }
 
 /**

@@ -8,7 +8,7 @@ import { brief, counted, number, perSecond, trouble as kindWords } from "../app/
 import { Series, chart } from "../parts/chart.js";
 import { badge } from "../parts/badge.js";
 import { fill, h } from "../parts/dom.js";
-import { empty, loading, sentence, trouble } from "../parts/state.js";
+import { loading, sentence, trouble } from "../parts/state.js";
 import { time } from "../parts/time.js";
 
 /** @import { Daemon, Tenant } from "../app/types.js" */
@@ -52,8 +52,8 @@ export function overviewPage(signal) {
     fill(problems, problemList(tenants, alive));
     fill(
       tops,
-      top("Largest backlogs", tenants, (tenant) => tenant.runtime?.queue_depth, number, "waiting"),
-      top("Most dead letters", tenants, (tenant) => tenant.runtime?.dead_letters, number, "dead letters"),
+      top("Largest backlogs", tenants, (tenant) => tenant.runtime?.queue_depth, "No message waits to be stored."),
+      top("Most dead letters", tenants, (tenant) => tenant.runtime?.dead_letters, "No message has failed for good."),
     );
     storedChart.draw();
     backlogChart.draw();
@@ -125,10 +125,9 @@ function problemList(tenants, alive) {
  * @param {string} title
  * @param {Tenant[]} tenants
  * @param {(tenant: Tenant) => number | undefined} figure
- * @param {(value: number) => string} words
- * @param {string} unit
+ * @param {string} none
  */
-function top(title, tenants, figure, words, unit) {
+function top(title, tenants, figure, none) {
   const ranked = tenants
     .map((tenant) => ({ tenant, value: figure(tenant) ?? 0 }))
     .filter(({ value }) => value > 0)
@@ -136,7 +135,7 @@ function top(title, tenants, figure, words, unit) {
     .slice(0, LISTED_MAX);
   const list =
     ranked.length === 0
-      ? empty("None", `No tenant has ${unit === "waiting" ? "messages waiting" : unit}.`)
-      : h("ol", { class: "ranking" }, ranked.map(({ tenant, value }) => h("li", null, h("a", { href: href("tenants", tenant.id) }, tenant.name), h("span", null, `${words(value)} ${unit}`))));
+      ? h("p", { class: "muted" }, none)
+      : h("ol", { class: "ranking" }, ranked.map(({ tenant, value }) => h("li", null, h("a", { href: href("tenants", tenant.id) }, tenant.name), h("span", null, number(value)))));
   return h("section", { class: "card" }, h("h2", null, title), list);
 }

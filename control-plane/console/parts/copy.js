@@ -6,8 +6,9 @@ import { notify } from "./notice.js";
 /**
  * @param {string} text
  * @param {string} what is copied, for the button's name
+ * @param {string} [words] on the button
  */
-export function copyButton(text, what) {
+export function copyButton(text, what, words = "Copy") {
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(text);
@@ -17,7 +18,7 @@ export function copyButton(text, what) {
       notify("The browser does not let this page copy. Select the text and copy it by hand.", "bad");
     }
   };
-  return h("button", { type: "button", class: "quiet small", "aria-label": `Copy ${what}`, onclick: copy }, "Copy");
+  return h("button", { type: "button", class: "quiet small", "aria-label": words === "Copy" && `Copy ${what}`, onclick: copy }, words);
 }
 
 /**

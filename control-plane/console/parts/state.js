@@ -26,11 +26,6 @@ export function failed(error, again) {
   return h("div", { class: "state failed", role: "alert" }, words(error), h("div", null, button));
 }
 
-/** @param {string} what */
-export function notHere(what) {
-  return h("p", { class: "state muted" }, `${what} is not available in this version of the control plane.`);
-}
-
 /** @param {unknown} error */
 function words(error) {
   const message = error instanceof Error ? error.message : String(error);

@@ -1,6 +1,7 @@
 // What flows for a tenant, who works on it, and a message to try it with.
 
 import { tenants } from "../../app/calls.js";
+import { href } from "../../app/router.js";
 import { may } from "../../app/session.js";
 import { brief, counted, number } from "../../app/words.js";
 import { badge } from "../../parts/badge.js";
@@ -21,13 +22,12 @@ export function activity(context) {
     stored.draw();
     backlog.draw();
     const { runtime } = tenant;
-    /** @param {string} name @param {string} value @param {string} note */
+    /** @param {string | Node} name @param {string} value @param {string} note */
     const figure = (name, value, note) => h("div", { class: "card" }, h("dt", null, name), h("dd", null, h("span", { class: "figure" }, value), h("span", { class: "muted small" }, note)));
     fill(
       numbers,
-      figure("Backlog", brief(runtime?.queue_depth), "waiting to be stored"),
       figure("Retrying", brief(runtime?.retrying), "waiting for another try"),
-      figure("Dead letters", brief(runtime?.dead_letters), "failed for good"),
+      figure(may("letters") ? h("a", { href: href("tenants", tenant.id, "dead-letters") }, "Dead letters") : "Dead letters", brief(runtime?.dead_letters), "failed for good"),
     );
   });
   return h(

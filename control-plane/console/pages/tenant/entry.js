@@ -21,7 +21,7 @@ export function entry(message) {
       h(
         "div",
         { class: "opened" },
-        h("div", { class: "opened-head" }, identifier(message.id, "the message's id"), copyButton(message.payload, "the payload")),
+        h("div", { class: "opened-head" }, identifier(message.id, "the message's id"), copyButton(message.payload, "the payload", "Copy payload")),
         jsonBlock(message.payload, `Payload of the message at position ${message.position}`),
       ),
     );

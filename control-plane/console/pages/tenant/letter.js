@@ -77,9 +77,7 @@ async function whole(letter, around, item, room) {
     fill(room, opened(all, around, item, ""));
   } catch (error) {
     if (isLeft(error)) return;
-    if (error instanceof Problem && error.isUnknownHere) {
-      fill(room, opened(letter, around, item, "Headers are not available in this version of the control plane."));
-    } else if (error instanceof Problem && error.status === 404) {
+    if (error instanceof Problem && error.status === 404) {
       fill(room, opened(letter, around, item, "It is not there any more: somebody has replayed or deleted it."));
     } else {
       fill(room, failed(error, () => void whole(letter, around, item, room)));
@@ -127,7 +125,7 @@ function opened(letter, around, item, note) {
       h("dt", null, "Failed for good"),
       h("dd", null, time(letter.failed_at)),
     ),
-    h("div", { class: "opened-head" }, h("span", { class: "small muted" }, `Body: ${size(Number(letter.bytes))}${kind}${part}`), copyButton(letter.payload, "the body")),
+    h("div", { class: "opened-head" }, h("span", { class: "small muted" }, `Body: ${size(Number(letter.bytes))}${kind}${part}`), copyButton(letter.payload, "the body", "Copy body")),
     body,
     headers(letter.headers),
     note && h("p", { class: "muted small" }, note),

@@ -1,6 +1,6 @@
 // A tenant's dead letters: read, sent again, and deleted.
 
-import { Problem, isLeft } from "../../app/api.js";
+import { isLeft } from "../../app/api.js";
 import { letters } from "../../app/calls.js";
 import { REASON_WORDS, counted, number, reason as reasonWords } from "../../app/words.js";
 import { ask } from "../../parts/dialog.js";
@@ -82,12 +82,6 @@ export function lettersSection({ id, signal, watch, now, again }) {
       await next();
     } catch (error) {
       if (isLeft(error)) return;
-      if (error instanceof Problem && error.status === 400 && which.value) {
-        which.value = "";
-        which.disabled = true;
-        notify("This version of the control plane cannot choose dead letters by reason.", "plain");
-        return load();
-      }
       fill(state, failed(error, () => void load()));
     } finally {
       isLoading = false;

@@ -21,11 +21,8 @@ export function messagesSection({ id, signal }) {
   const more = h("button", { type: "button" }, "Older");
   const foot = h("div", { class: "actions", hidden: true }, more);
   const state = h("div");
-  const version = h("p", { class: "banner warn", hidden: true }, "This version of the control plane lists the oldest messages first, and knows no filters.");
   /** @type {import("../../app/calls.js").Filter} */
   let filter = {};
-  /** @type {string | undefined} */
-  let order = "newest";
   let asked = new AbortController();
 
   /** @param {Message[]} some @param {boolean} atEnd */
@@ -33,7 +30,7 @@ export function messagesSection({ id, signal }) {
     list.append(...some.map(entry));
     foot.hidden = list.childElementCount === 0;
     more.disabled = atEnd;
-    more.textContent = atEnd ? "That is all" : order ? "Older" : "Newer";
+    more.textContent = atEnd ? "That is all" : "Older";
     const isFiltered = Object.keys(filter).length > 0;
     if (list.childElementCount > 0) fill(state);
     else if (!atEnd) fill(state, empty("Nothing yet", "None of the messages that were looked through is like that. Go on, or widen the filter.", more));
@@ -45,7 +42,7 @@ export function messagesSection({ id, signal }) {
   let cursor = "";
   const next = async () => {
     const mine = AbortSignal.any([signal, asked.signal]);
-    const page = await messages.list(id, { cursor, limit: PAGE, order, ...filter }, mine);
+    const page = await messages.list(id, { cursor, limit: PAGE, order: "newest", ...filter }, mine);
     cursor = page.cursor;
     append(page.data, page.atEnd);
   };
@@ -60,11 +57,6 @@ export function messagesSection({ id, signal }) {
       await next();
     } catch (error) {
       if (isLeft(error)) return;
-      if (error instanceof Problem && error.status === 400 && order && /order/.test(error.message)) {
-        order = undefined;
-        version.hidden = false;
-        return first();
-      }
       if (error instanceof Problem && error.status === 400 && Object.keys(filter).length > 0) {
         fill(state);
         throw error;
@@ -113,7 +105,7 @@ export function messagesSection({ id, signal }) {
   });
 
   void first();
-  return h("div", null, h("div", { class: "tools" }, live.element), filters.element, version, state, list, foot);
+  return h("div", null, h("div", { class: "tools" }, live.element), filters.element, state, list, foot);
 }
 
 /** @param {(filter: import("../../app/calls.js").Filter) => Promise<void>} apply */

@@ -1,21 +1,18 @@
 // What an operator sets for a tenant, and its end.
 
-import { Problem } from "../../app/api.js";
 import { tenants } from "../../app/calls.js";
 import { forget } from "../../app/fleet.js";
 import { go } from "../../app/router.js";
-import { may } from "../../app/session.js";
 import { ask } from "../../parts/dialog.js";
 import { h } from "../../parts/dom.js";
 import { field, form } from "../../parts/field.js";
 import { notify } from "../../parts/notice.js";
-import { notHere } from "../../parts/state.js";
 
 /** @typedef {ReturnType<typeof amount>} Amount */
 
 /** @param {import("./page.js").Context} context */
 export function settings(context) {
-  return h("div", { class: "columns" }, about(context), may("limits") && limits(context), may("limits") && retention(context), removal(context));
+  return h("div", { class: "columns" }, h("div", { class: "stack" }, about(context), retention(context)), h("div", { class: "stack" }, limits(context), removal(context)));
 }
 
 /**
@@ -72,7 +69,7 @@ function card(title, hint, { form: options, content }) {
 function about({ id, now, again }) {
   const name = field("Name", h("input", { type: "text", maxlength: 200, required: true, value: now()?.name ?? "" }), "1 to 200 characters, unlike any other tenant's.");
   const description = field("Description", h("textarea", { rows: 3, maxlength: 2000 }, now()?.description ?? ""));
-  return card("Name", "Its id stays what it is.", {
+  return card("About", "What people call it; its id stays what it is.", {
     form: {
       submit: "Save name",
       busy: "Saving…",
@@ -121,27 +118,19 @@ function retention({ id, now, again }) {
   const age = amount("Kept for, seconds", "86,400 is a day, 2,592,000 are 30 days.", set.max_age_seconds, 1_000_000_000);
   const count = amount("Kept at most, messages", "The oldest go first.", set.max_messages, 1_000_000_000);
   for (const { control } of [age, count]) control.placeholder = "for ever";
-  const made = card("Retention", "What is older, or more, is deleted within minutes and for good. What is empty is kept for ever.", {
+  return card("Retention", "What is older, or more, is deleted within minutes and for good. What is empty is kept for ever.", {
     form: {
       submit: "Save retention",
       busy: "Saving…",
       fields: { max_age_seconds: age, max_messages: count },
       act: async () => {
-        const wanted = { max_age_seconds: whole(age), max_messages: whole(count) };
-        try {
-          await tenants.setRetention(id, wanted);
-        } catch (error) {
-          if (!(error instanceof Problem && error.isUnknownHere)) throw error;
-          made.replaceChildren(h("h2", null, "Retention"), notHere("Retention"));
-          return;
-        }
+        await tenants.setRetention(id, { max_age_seconds: whole(age), max_messages: whole(count) });
         notify("The retention is saved.");
         again();
       },
     },
     content: [age.element, count.element],
   });
-  return made;
 }
 
 /** @param {import("./page.js").Context} context */

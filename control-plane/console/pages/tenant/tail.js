@@ -74,7 +74,6 @@ export function tail({ id, signal, from, onStart, onMessages }) {
       } catch (error) {
         if (until.aborted || isLeft(error)) return;
         if (!(error instanceof Problem)) throw error;
-        if (error.isUnknownHere) return stop("Following is not available in this version of the control plane.");
         if (error.status >= 400 && error.status < 500 && error.status !== 429) return stop(sentence(error.message));
       }
       say("The stream ended; connecting again…");
