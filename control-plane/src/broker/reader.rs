@@ -19,10 +19,10 @@ use crate::error::Error as CallError;
 /// The reply codes of a queue that is not there, and of one that somebody consumes exclusively.
 const NOT_FOUND: u16 = 404;
 const REFUSED: u16 = 403;
-/// The most letters that are asked of the broker together. Each time costs three round trips. A quorum queue does not
-/// keep the order of some hundred that it gets back together.
+/// The most letters that are asked of the broker together. Each time costs three round trips. A quorum queue has what it
+/// gets back together in a map of Erlang's, which keeps its order up to 32.
 const AHEAD_LETTERS: u16 = 1_000;
-const AHEAD_LETTERS_QUORUM: u16 = 128;
+const AHEAD_LETTERS_QUORUM: u16 = 32;
 /// The most of their bodies, going by the largest of those before.
 const AHEAD_BYTES: usize = 4 << 20;
 /// How many one channel holds. A channel searches what it has under way from the oldest on for whatever is acknowledged
@@ -225,12 +225,14 @@ impl Reader {
             self.read().await?;
         }
         let held = u32::try_from(self.held()).unwrap_or(u32::MAX);
-        let whole = self.reading.count().await?.saturating_add(held);
+        let ready = self.reading.count().await?;
+        let whole = ready.saturating_add(held);
         self.hand.giving_back(whole);
+        // A quorum queue's are all on one channel.
+        self.reading.give_back(self.is_quorum.then_some(ready)).await?;
         // The last first: a classic queue looks for their places from its head on, past all that is back already.
-        self.reading.give_back().await?;
         for span in self.spans.iter().rev() {
-            span.give_back().await?;
+            span.give_back(None).await?;
         }
         let until = Instant::now() + GIVE_BACK_MAX;
         while self.reading.count().await? < whole {

@@ -17,13 +17,21 @@ use lapin::{
     },
     types::FieldTable,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long the broker may be silent before its queue is taken to have no more. A busy machine's is for two seconds.
 const SILENCE: Duration = Duration::from_secs(5);
 /// How many single acknowledgements are sent together. Of many more a quorum queue's client in the broker keeps some
 /// for later, and forgets those when the channel ends.
 const ACKS_AT_ONCE: usize = 16;
+
+/// How many pieces are given back to a quorum queue together. Of more than 32 commands its client in the broker keeps some
+/// for later, too, and sends them in no order.
+const PIECES_AT_ONCE: u32 = 16;
+/// How long it is waited for these: a few milliseconds, unless somebody else takes letters meanwhile.
+const PIECES_MAX: Duration = Duration::from_secs(1);
+/// How often to look.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A channel, and what it has of a queue.
 #[derive(Debug)]
@@ -146,19 +154,38 @@ impl Span {
         Ok(delivery)
     }
 
-    /// Gives everything back, in the order in which it came.
-    pub(super) async fn give_back(&self) -> Result<(), Error> {
+    /// Gives everything back, in the order in which it came. With `ready`, which is how many the queue has now, it
+    /// sees that the queue has a few of them before it sends the next.
+    pub(super) async fn give_back(&self, ready: Option<u32>) -> Result<(), Error> {
         let mut before = 0;
+        let (mut given, mut pieces) = (0, 0);
         for &end in &self.ends {
             let Some(&last) = self.held.range(before..=end).next_back() else {
                 continue;
             };
+            if let Some(ready) = ready
+                && pieces == PIECES_AT_ONCE
+            {
+                self.has(ready.saturating_add(given)).await?;
+                pieces = 0;
+            }
+            pieces += 1;
+            given += u32::try_from(self.held.range(before..=end).count()).unwrap_or(u32::MAX);
             let options = BasicNackOptions {
                 multiple: true,
                 requeue: true,
             };
             within(self.channel.basic_nack(last, options)).await?;
             before = end + 1;
+        }
+        Ok(())
+    }
+
+    /// Returns once the queue has so many ready, or somebody else has taken some.
+    async fn has(&self, wanted: u32) -> Result<(), Error> {
+        let until = Instant::now() + PIECES_MAX;
+        while self.count().await? < wanted && Instant::now() < until {
+            sleep(LOOK_EVERY).await;
         }
         Ok(())
     }
