@@ -1,5 +1,5 @@
 // Pictures of every page, in light and dark, on a desktop and on a phone, of a stack with `--demo`:
-// `node pictures.js FOLDER`.
+// `node pictures.js FOLDER [PAGE…]`.
 
 import { mkdir } from "node:fs/promises";
 
@@ -7,7 +7,7 @@ import { launch, open, sees } from "./browser.js";
 
 const url = process.env.JALUR_URL ?? "";
 const token = process.env.JALUR_ADMIN_TOKEN ?? "";
-const folder = process.argv[2] ?? "";
+const [, , folder = "", ...wanted] = process.argv;
 const SIZES = /** @type {const} */ ({ desktop: { width: 1280, height: 860 }, phone: { width: 360, height: 760 } });
 const SCHEMES = /** @type {const} */ (["light", "dark"]);
 
@@ -60,6 +60,7 @@ await mkdir(folder, { recursive: true });
 const browser = await launch();
 try {
   for (const { name, session, path, seen, selector, press, lingers } of PAGES) {
+    if (wanted.length > 0 && !wanted.includes(name)) continue;
     const { page, clean, close } = await open(browser, url);
     if (session) await page.evaluateOnNewDocument((kept) => sessionStorage.setItem("jalur.session", kept), JSON.stringify(session));
     await page.goto(`${url}/#/${path}`);

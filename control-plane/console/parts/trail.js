@@ -67,9 +67,9 @@ function row(event, withTenant) {
     "tr",
     null,
     h("td", { class: "nowrap" }, time(event.at)),
-    h("td", null, h("div", null, who), h("div", { class: "muted small" }, by)),
+    h("td", null, h("div", null, who), h("div", { class: "muted small nowrap" }, by)),
     h("td", null, h("div", null, words.charAt(0) + words.slice(1).toLowerCase()), event.summary && h("div", { class: "muted small wrap" }, event.summary)),
-    withTenant && h("td", null, event.tenant_id ? h("a", { href: href("tenants", event.tenant_id), title: event.tenant_id }, name ?? event.tenant_id.slice(0, 13)) : ""),
+    withTenant && h("td", null, event.tenant_id ? h("a", { href: href("tenants", event.tenant_id), title: event.tenant_id }, name ?? `${event.tenant_id.slice(0, 8)}…`) : ""),
     h("td", null, ending(event.code), event.message && h("div", { class: "muted small wrap" }, event.message), Number(event.left_out) > 0 && h("div", { class: "muted small" }, `${counted(Number(event.left_out), "refused call")} before it left out`)),
   );
 }
