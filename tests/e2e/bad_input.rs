@@ -156,7 +156,13 @@ async fn cursors_and_limits_are_checked() {
         );
     }
     let past = stack.get(&format!("{path}?cursor=1000000"), &stack.admin()).await;
-    assert_eq!(past, (200, json!({ "data": [], "next_cursor": "1000000" })));
+    assert_eq!(
+        past,
+        (
+            200,
+            json!({ "data": [], "next_cursor": "1000000", "at_end": true })
+        )
+    );
     let tokens = stack.get("/api/tenants?page_token=x", &stack.admin()).await;
     assert_error(tokens, 400, &["page_token"]);
     assert_error(stack.get("/messages", &stack.admin()).await, 400, &["tenant_id"]);
