@@ -22,7 +22,8 @@ const DURING: Duration = Duration::from_secs(120);
 const TENANTS: usize = 20;
 /// Messages published together.
 const WINDOW: usize = 200;
-const BETWEEN_WINDOWS: Duration = Duration::from_millis(100);
+/// Between these: a load beside every kill, and room on two cores for the tests beside this one.
+const BETWEEN_WINDOWS: Duration = Duration::from_millis(400);
 /// A new tenant's workers, and what some are set to: more than a daemon's fair share.
 const WORKERS: u64 = 3;
 const WIDE: u64 = 40;
