@@ -94,8 +94,9 @@ fn read_query(binding: &Binding, query: &str, message: &mut DynamicMessage) -> R
         }
         seen.push(field.number());
         let text = decoded_form(field.name(), text)?;
-        // `?cursor=` is how a program writes that it has none yet.
-        if !text.is_empty() {
+        // `?cursor=` is how a program writes that it has none yet. A word, or a time, is there or is not.
+        let may_be_empty = matches!(Shape::of(field), Shape::Text | Shape::Integer(_));
+        if !text.is_empty() || !may_be_empty {
             message.set_field(field, json::from_text(field, &text)?);
         }
     }
@@ -173,6 +174,11 @@ mod tests {
                 "x is unknown in the query; no parameter is known here",
             ),
             ("/messages?limit=1&limit=1", "limit stands in the query twice"),
+            (
+                "/messages?created_before=",
+                "created_before may be a time in RFC 3339",
+            ),
+            ("/messages?order=", "order may be one of \"oldest\", \"newest\""),
             (
                 "/messages?limit=ten",
                 "limit may be an integer, not \"ten\". At most how many",
