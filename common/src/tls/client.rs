@@ -32,7 +32,11 @@ impl Client {
             &config.key_file,
         );
         let client = Self { files };
-        client.configured()?;
+        let pem = client.read()?;
+        // The system's authorities are some hundred files, and no part of the configuration, which is checked every few
+        // seconds.
+        let roots = pem.ca.as_ref().map(|ca| client.files.roots(ca)).transpose()?;
+        client.trusting(roots.unwrap_or_else(RootCertStore::empty), &pem)?;
         Ok(client)
     }
 
@@ -78,6 +82,10 @@ impl Client {
             Some(ca) => self.files.roots(ca)?,
             None => system_roots(),
         };
+        self.trusting(roots, pem)
+    }
+
+    fn trusting(&self, roots: RootCertStore, pem: &Pem) -> Result<ClientConfig, Error> {
         let config = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| self.files.error("ca_file", error.to_string()))?
