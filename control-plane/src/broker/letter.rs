@@ -2,7 +2,7 @@
 //!
 //! Headers are outside input: somebody else may have put the message there. What is missing or unreadable is absent.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeMap};
 
 use common::{
     broker::{Held, headers},
@@ -35,14 +35,10 @@ const KEPT: [&str; 7] = [
 ];
 /// How often a quorum queue has given a message out before; it says so when that is not never.
 const DELIVERY_COUNT: &str = "x-delivery-count";
-/// What starts the names of the broker's headers about a message's way over delay queues and out of quorum queues.
-const BROKERS: [&str; 5] = [
-    "x-death",
-    "x-first-death-",
-    "x-last-death-",
-    DELIVERY_COUNT,
-    "x-acquired-count",
-];
+/// What a quorum queue adds to each delivery: it is the delivery's and not the message's, and another the next time.
+const DELIVERIES: [&str; 2] = [DELIVERY_COUNT, "x-acquired-count"];
+/// What starts the names of the broker's headers about a message's way over delay queues.
+const WAYS: [&str; 3] = ["x-death", "x-first-death-", "x-last-death-"];
 
 /// A dead letter, as it lies in its queue.
 #[derive(Debug)]
@@ -92,9 +88,12 @@ impl Letter {
         Uuid::new_v5(&tenant.0, said.as_bytes()).as_u64_pair().0
     }
 
-    /// The message's headers as they lie here.
-    pub(crate) fn headers(&self) -> Option<&FieldTable> {
-        self.properties.headers().as_ref()
+    /// The message's headers as they lie here; reading them does not change them.
+    pub(crate) fn headers(&self) -> BTreeMap<ShortString, AMQPValue> {
+        let headers = self.properties.headers().as_ref();
+        let mut headers = headers.map(|headers| headers.inner().clone()).unwrap_or_default();
+        headers.retain(|name, _| !DELIVERIES.contains(&name.as_str()));
+        headers
     }
 
     /// Why it failed, for a person.
@@ -131,14 +130,13 @@ impl Letter {
 
     /// The message that it was, with `id` to stay with it and none of its failures.
     pub(crate) fn replay(self, id: Uuid) -> Outgoing {
-        let headers = self.properties.headers().as_ref();
-        let mut headers = headers.map(|headers| headers.inner().clone()).unwrap_or_default();
+        let mut headers = self.headers();
         headers.retain(|name, _| {
             let name = name.as_str();
             // Sender-selected distribution would route a copy to each of these.
             let multiplies = matches!(name, "CC" | "BCC");
             let of_failures = name.starts_with(OURS) && !KEPT.contains(&name);
-            !multiplies && !of_failures && !BROKERS.iter().any(|broker| name.starts_with(broker))
+            !multiplies && !of_failures && !WAYS.iter().any(|way| name.starts_with(way))
         });
         // Somebody else may have put it here, with more than goes into a frame beside the id.
         headers::fit(&mut headers);
@@ -291,6 +289,9 @@ mod tests {
                 .with_expiration("1".into())
                 .with_type("t".into()),
         );
+        let shown: Vec<_> = letter.headers().into_keys().collect();
+        assert!(!shown.iter().any(|name| name.as_str() == DELIVERY_COUNT), "{shown:?}");
+        assert_eq!(shown.len(), 6, "all others: {shown:?}");
         let sent = letter.replay(CARRIED);
         assert_eq!(sent.body, b"body");
         let properties = sent.properties;

@@ -37,7 +37,7 @@ pub(crate) struct Told {
 impl Told {
     /// All of it.
     pub(crate) fn whole(mut letter: Letter, tenant: TenantId) -> Self {
-        let headers = table::json(letter.headers());
+        let headers = table::json(&letter.headers());
         Self {
             headers: Some(headers),
             _held: std::mem::take(&mut letter.held),
