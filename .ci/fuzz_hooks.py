@@ -50,16 +50,17 @@ def filter_case(context, case):
     # A string says nothing of what is in it, nor two of them which is the later.
     if query.get("contains") and not is_json(query["contains"]):
         return False
-    if query.get("created_after") and query.get("created_before"):
-        return is_a_range(query["created_after"], query["created_before"])
+    after, before = query.get("created_after"), query.get("created_before")
+    if after and before and not is_a_range(after, before):
+        return False
     if (method, path) == ("GET", "/api/messages"):
         # An admin has to name the tenant, a tenant's token implies it.
-        return bool((case.query or {}).get("tenant_id"))
+        return bool(query.get("tenant_id"))
     if path.endswith("/dead-letters/replay") and isinstance(body, dict):
         # One of the two, and not both; a reason does for all.
         ids, all_of_them = bool(body.get("ids")), bool(body.get("all"))
         return ids != all_of_them or (not ids and bool(body.get("reason")))
-    if path.endswith("/dead-letters") and (case.query or {}).get("page_token"):
+    if path.endswith("/dead-letters") and query.get("page_token"):
         # Only what a page has answered is one.
         return False
     if path == "/api/auth/token" and isinstance(body, dict):

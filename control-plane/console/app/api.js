@@ -64,6 +64,8 @@ export async function text(verb, path, { query, body, json, signal, token } = {}
       headers,
       body: content,
       cache: "no-store",
+      // Else a browser asks its user, in a window of its own, when a token is refused: an answer of 401 names HTTP Basic.
+      credentials: "omit",
       signal: AbortSignal.any(signals),
     });
     const said = await answer.text();

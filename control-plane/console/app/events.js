@@ -52,6 +52,7 @@ export async function readEvents(path, { signal, onOpen, onEvent }) {
     const answer = await fetch(path, {
       headers: { accept: "text/event-stream", authorization: `Bearer ${session()?.token ?? ""}` },
       cache: "no-store",
+      credentials: "omit",
       signal: AbortSignal.any([signal, silent.signal]),
     });
     if (!answer.ok) throw refused(answer, await answer.text(), true);
