@@ -16,10 +16,10 @@ def has_null(value, name=""):
 
 
 def is_json(text):
-    """Whether it is JSON that PostgreSQL holds."""
+    """Whether it is JSON that PostgreSQL holds. In a query a list of one looks as if it were that one."""
     try:
         json.loads(text)
-    except ValueError:
+    except (TypeError, ValueError):
         return False
     return "\\u" not in text
 
@@ -32,7 +32,7 @@ def is_a_range(after, before):
     """Whether the times are in their order, as far as Python can tell them."""
     try:
         return instant(after) < instant(before)
-    except ValueError:
+    except (AttributeError, TypeError, ValueError):
         return False
 
 

@@ -71,6 +71,12 @@ pub(super) fn query_fields(binding: &Binding) -> Vec<FieldDescriptor> {
     input.fields().filter(is_query).collect()
 }
 
+/// Whether a query may name it and give nothing: `?cursor=` is how a program writes that it has none yet. A word, or a
+/// time, is there or is not.
+pub(super) fn may_be_empty(field: &FieldDescriptor) -> bool {
+    matches!(Shape::of(field), Shape::Text | Shape::Integer(_))
+}
+
 fn read_query(binding: &Binding, query: &str, message: &mut DynamicMessage) -> Result<(), Error> {
     if query.is_empty() {
         return Ok(());
@@ -94,9 +100,7 @@ fn read_query(binding: &Binding, query: &str, message: &mut DynamicMessage) -> R
         }
         seen.push(field.number());
         let text = decoded_form(field.name(), text)?;
-        // `?cursor=` is how a program writes that it has none yet. A word, or a time, is there or is not.
-        let may_be_empty = matches!(Shape::of(field), Shape::Text | Shape::Integer(_));
-        if !text.is_empty() || !may_be_empty {
+        if !text.is_empty() || !may_be_empty(field) {
             message.set_field(field, json::from_text(field, &text)?);
         }
     }

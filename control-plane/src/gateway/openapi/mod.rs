@@ -182,6 +182,9 @@ fn parameters(binding: &Binding) -> Vec<Value> {
         if let Some(example) = examples::parameter(field) {
             parameter["example"] = example;
         }
+        if place == "query" && transcode::may_be_empty(field) {
+            parameter["allowEmptyValue"] = true.into();
+        }
         parameter
     };
     let path = binding.variables.iter().map(|field| parameter(field, "path"));
