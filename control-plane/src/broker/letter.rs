@@ -290,7 +290,10 @@ mod tests {
                 .with_type("t".into()),
         );
         let shown: Vec<_> = letter.headers().into_keys().collect();
-        assert!(!shown.iter().any(|name| name.as_str() == DELIVERY_COUNT), "{shown:?}");
+        assert!(
+            !shown.iter().any(|name| name.as_str() == DELIVERY_COUNT),
+            "{shown:?}"
+        );
         assert_eq!(shown.len(), 6, "all others: {shown:?}");
         let sent = letter.replay(CARRIED);
         assert_eq!(sent.body, b"body");

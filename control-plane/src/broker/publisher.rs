@@ -96,9 +96,10 @@ impl Publisher {
     /// has failed and for one that is just being deleted. A queue that answers and has something is full.
     async fn refused(&self, tenant: TenantId) -> CallError {
         match self.queues.waiting(tenant).await {
-            Ok(Some(0)) => CallError::Unavailable(format!(
-                "RabbitMQ refuses messages to the queue of tenant {tenant}, which is empty: it is being deleted or made, \
-                 or may hold none (backlog_bytes, or a max-length of RabbitMQ's own); try again"
+            Ok(Some(0)) => CallError::Full(format!(
+                "the queue of tenant {tenant} was full, and is empty by now: its limit (backlog_messages or backlog_bytes, \
+                 or a max-length of RabbitMQ's own) holds less than was sent at once, or it is just being made; send again, \
+                 fewer in a call, or have the limit raised"
             )),
             Ok(Some(waiting)) => CallError::Full(format!(
                 "the queue of tenant {tenant} is full: {waiting} messages wait, and its limit (backlog_messages or \

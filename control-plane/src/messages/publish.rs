@@ -72,6 +72,7 @@ impl Publishing {
             }
             found => found?,
         };
+        fit(&checked, found.limits.backlog_bytes)?;
         let per_second = found.limits.publish_per_second.map(i32::unsigned_abs);
         self.rates
             .take(tenant, per_second, checked.len())
@@ -87,6 +88,25 @@ impl Publishing {
         self.messages
             .add(ids.len() as u64, &[KeyValue::new("outcome", "published")]);
         Ok(ids)
+    }
+}
+
+/// Nobody is sent away to try again with a message that its queue will never hold.
+fn fit(messages: &[(Uuid, String)], backlog_bytes: Option<i64>) -> Result<(), Error> {
+    let Some(most) = backlog_bytes.and_then(|bytes| usize::try_from(bytes).ok()) else {
+        return Ok(());
+    };
+    let too_large = |(_, (_, body)): &(usize, &(Uuid, String))| body.len() > most;
+    match messages.iter().enumerate().find(too_large) {
+        None => Ok(()),
+        Some((index, (_, body))) => Err(Error::TooLarge {
+            field: format!("messages[{index}].payload"),
+            message: format!(
+                "is {} bytes, and the tenant's limit backlog_bytes lets at most {most} wait: send less in one message, or \
+                 have the limit raised",
+                body.len()
+            ),
+        }),
     }
 }
 

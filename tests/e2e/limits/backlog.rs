@@ -77,6 +77,15 @@ async fn over_its_backlog_a_tenant_is_refused_by_both_doors_until_that_is_raised
     // And once it is stored there is room.
     stack.add_daemon().await;
     eventually("there is room", async || takes(&stack, tenant).await).await;
+    // What never has any is not to be tried again.
+    let large = json!({ "messages": [{ "payload": "x".repeat(49) }] });
+    let path = format!("/api/tenants/{tenant}/messages");
+    let (status, refused) = stack.post(&path, &stack.admin(), &large).await;
+    let message = refused["message"].as_str().unwrap();
+    assert!(
+        status == 413 && message.contains("backlog_bytes"),
+        "{status} {message}"
+    );
     set(&stack, tenant, json!({})).await;
     assert!(policies(&stack).await.is_empty());
 }
