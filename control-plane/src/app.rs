@@ -19,7 +19,7 @@ use common::{
     config as settings, database,
     database::Sessions,
     listener, shutdown,
-    telemetry::{self, Metrics},
+    telemetry::{self, Telemetry},
     tls,
 };
 use proto::v1::{
@@ -67,16 +67,31 @@ use crate::{
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Runs until a signal.
-pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    config: Config,
+    keys: Keys,
+    options: Options,
+    telemetry: &Telemetry,
+) -> anyhow::Result<()> {
     let stop = shutdown::on_signal().context("cannot listen for signals")?;
     let tls = tls::Server::new("tls", &config.tls)?;
     let listener = bind("listen", &config.listen).await?;
     let admin_listener = bind("admin", &config.admin).await?;
     let sessions = Sessions::new(&config.database)?;
     sessions.check().await?;
-    let metrics = Metrics::new()?;
+    let Telemetry { metrics, traces } = telemetry;
     let meter = metrics.meter();
     telemetry::build_info(&meter, "control-plane", env!("CARGO_PKG_VERSION"));
+    let settings::ClientTls { ca_file, cert_file, .. } = &config.rabbitmq.tls;
+    tls::expiry(
+        &meter,
+        [
+            ("tls.cert_file", config.tls.cert_file.as_str()),
+            ("tls.client_ca_file", &config.tls.client_ca_file),
+            ("rabbitmq.tls.ca_file", ca_file),
+            ("rabbitmq.tls.cert_file", cert_file),
+        ],
+    );
     let fleet_connections = Connections::new(&config.database)?;
     let others = config.database.max_connections.saturating_sub(Connections::COUNT);
     let for_reading = others / 2;
@@ -140,6 +155,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
         message_bytes_max: config.limits.message_bytes,
         offload: offload.clone(),
         messages: instruments.messages.clone(),
+        traces: traces.clone(),
     };
     let memory = Memory::new(config.limits.memory_bytes);
     let reading = Reading::new(
@@ -320,7 +336,7 @@ pub(crate) async fn run(config: Config, keys: Keys, options: Options) -> anyhow:
         closing: closing.clone(),
     };
     let origins = Origins::new(&config.http.cors_origins).map_err(anyhow::Error::msg)?;
-    let router = gateway::router(Front::new(grpc, options, &meter), origins, pages);
+    let router = gateway::router(Front::new(grpc, options, &meter), origins, pages, traces.clone());
 
     info!(listen = %listener.local_addr()?, tls = tls.is_some(), "serving gRPC and REST");
     let mut serving = tokio::spawn(listener::serve(listener, tls, router, closing.clone()));

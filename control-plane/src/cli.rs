@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use common::{
     cli::{ConfigCommand, EXIT_USAGE, Options},
     database,
+    telemetry::Telemetry,
 };
 use uuid::Uuid;
 
@@ -107,7 +108,10 @@ fn run(cli: Cli) -> anyhow::Result<()> {
             config.check_serve()?;
             let keys = Keys::configured(&config)?;
             common::telemetry::init(&config.log)?;
-            runtime()?.block_on(app::run(config, keys, options))
+            let telemetry = Telemetry::from_env("jalur-control-plane")?;
+            let ran = runtime()?.block_on(app::run(config, keys, options, &telemetry));
+            telemetry.close();
+            ran
         }
         Command::Migrate(command) => {
             config.check_database()?;

@@ -3,8 +3,18 @@
 //! tower-http has layers that make and return one, but they take any that is sent; what is left of them once that is
 //! checked is less than the check.
 
-use axum::{extract::Request, middleware::Next, response::Response};
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
+use common::telemetry::{Traces, traces};
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::{
+    Context, KeyValue,
+    context::FutureExt as _,
+    trace::{SpanBuilder, SpanKind, Status, TraceContextExt as _},
+};
 use tracing::{Instrument as _, Span, error_span, field::Empty};
 use uuid::Uuid;
 
@@ -44,20 +54,52 @@ impl RequestId {
     }
 }
 
-/// Names a request, whatever becomes of it: in its answer, and in every line that is logged while it is answered.
-pub(crate) async fn assign(mut request: Request, next: Next) -> Response {
+/// Names a request, whatever becomes of it: in its answer, and in every line that is logged while it is answered. Where
+/// there are traces it is a span, of its caller's trace if it brings one.
+pub(crate) async fn assign(State(traces): State<Traces>, mut request: Request, next: Next) -> Response {
     let id = RequestId::given(request.headers()).unwrap_or_else(RequestId::new);
+    let context = traced(&traces, &request, &id);
     // Of the highest level, so that it is there wherever a line is.
-    let span = error_span!("request", request_id = id.as_str(), method = Empty, sub = Empty);
+    let span = error_span!("request", request_id = id.as_str(), trace_id = Empty, method = Empty, sub = Empty);
+    if let Some(trace_id) = traces::trace_id(&context) {
+        span.record("trace_id", trace_id);
+    }
     request.extensions_mut().insert(id.clone());
-    let mut response = next.run(request).instrument(span).await;
+    let answering = next.run(request).instrument(span);
+    let mut response = answering.with_context(context.clone()).await;
+    let span = context.span();
+    if span.is_recording() {
+        let status = response.status();
+        span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
+        if status.is_server_error() {
+            span.set_status(Status::error(""));
+        }
+    }
     response.headers_mut().insert(NAME, id.0);
     response
 }
 
+fn traced(traces: &Traces, request: &Request, id: &RequestId) -> Context {
+    let came = traces::context_of(|name| request.headers().get(name)?.to_str().ok());
+    if !traces.are_on() {
+        return came;
+    }
+    let (verb, path) = (request.method().as_str(), request.uri().path());
+    // What it calls is its name, once that is known; a path may hold anything.
+    let span = SpanBuilder::from_name(verb.to_owned())
+        .with_kind(SpanKind::Server)
+        .with_attributes([
+            KeyValue::new("http.request.method", verb.to_owned()),
+            KeyValue::new("url.path", path.to_owned()),
+            KeyValue::new("jalur.request_id", id.as_str().to_owned()),
+        ]);
+    traces.within(span, &came)
+}
+
 /// The method that the request under way calls is known.
-pub(crate) fn calls(method: &str) {
+pub(crate) fn calls(method: &'static str) {
     Span::current().record("method", method);
+    Context::map_current(|context| context.span().update_name(method));
 }
 
 /// Who sent it is known.

@@ -14,7 +14,8 @@ use common::{
     broker::{self, Broker, Meter, Supervisor},
     cli::Options,
     database::{self, Sessions},
-    telemetry::{self, Metrics},
+    telemetry::{self, Metrics, Telemetry},
+    tls,
 };
 use sqlx::PgPool;
 use tokio::{
@@ -38,6 +39,7 @@ use crate::{
     reach::{self, Reach},
     retry::{Policy, Store, Waiting},
     shard::{self, Committers, Shard},
+    spans::Spans,
     tenant_manager::TenantManager,
 };
 
@@ -61,16 +63,21 @@ pub(crate) struct App {
 impl App {
     /// Builds everything. Nothing is connected to yet, so the services may be down; the admin listener is bound, so
     /// that a port that is taken is an error at once.
-    pub(crate) async fn build(config: Config, options: Options) -> anyhow::Result<Self> {
+    pub(crate) async fn build(
+        config: Config,
+        options: Options,
+        telemetry: &Telemetry,
+    ) -> anyhow::Result<Self> {
         let id = match config.id.as_str() {
             "" => random_id(),
             id => id.to_owned(),
         };
         let sessions = Sessions::new(&config.database)?;
         sessions.check().await?;
-        let metrics = Metrics::new()?;
+        let Telemetry { metrics, traces } = telemetry;
         let board = Arc::new(Board::default());
-        let instruments = Instruments::new(&metrics, Arc::clone(&board), config.metrics.per_tenant);
+        let instruments = Instruments::new(metrics, Arc::clone(&board), config.metrics.per_tenant);
+        let spans = Spans::new(traces.clone());
 
         // One for the daemon, whatever the number of shards and connections.
         let meter = Meter::new(config.ingest.prefetch_bytes as u64);
@@ -93,6 +100,16 @@ impl App {
             "jalur_database_up",
             "Whether this process reaches PostgreSQL",
             reach.up(),
+        );
+        let (control_plane, rabbitmq) = (&config.control_plane.tls, &config.rabbitmq.tls);
+        tls::expiry(
+            &meter,
+            [
+                ("control_plane.tls.ca_file", control_plane.ca_file.as_str()),
+                ("control_plane.tls.cert_file", &control_plane.cert_file),
+                ("rabbitmq.tls.ca_file", &rabbitmq.ca_file),
+                ("rabbitmq.tls.cert_file", &rabbitmq.cert_file),
+            ],
         );
         let links = [consuming.clone(), publishing.clone(), returning.clone()];
         telemetry::up(
@@ -119,11 +136,12 @@ impl App {
                 publisher: Arc::clone(&publisher),
                 board: Arc::clone(&board),
                 instruments: instruments.clone(),
+                spans: spans.clone(),
             };
-            let suspects =
-                |pace| Committer::suspects(&config.database, instruments.clone(), Arc::clone(&gate), pace);
+            let watchers = || (instruments.clone(), spans.clone());
+            let suspects = |pace| Committer::suspects(&config.database, watchers(), Arc::clone(&gate), pace);
             let committers = Committers {
-                shared: Committer::shared(&config.database, instruments.clone())?.spawn(),
+                shared: Committer::shared(&config.database, watchers())?.spawn(),
                 quick: suspects(Pace::Quick)?.spawn(),
                 slow: suspects(Pace::Slow)?.spawn(),
             };
@@ -151,7 +169,7 @@ impl App {
             grace: config.shutdown.grace,
             readiness: readiness(consuming, database, sessions, client.synced()),
             admin,
-            metrics,
+            metrics: metrics.clone(),
             supervisors: [consuming_supervisor, publishing_supervisor, returning_supervisor],
             shards,
             returns,

@@ -52,13 +52,16 @@ fn execute(arguments: Arguments) -> anyhow::Result<()> {
         Command::Config(command) => Ok(command.run(&config)?),
         Command::Serve => {
             common::telemetry::init(&config.log)?;
-            tokio::runtime::Builder::new_multi_thread()
+            let telemetry = Telemetry::from_env("jalur-ingest-daemon")?;
+            let ran = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?
                 .block_on(async {
                     let stop = common::shutdown::on_signal()?;
-                    App::build(config, options).await?.run(stop).await
-                })
+                    App::build(config, options, &telemetry).await?.run(stop).await
+                });
+            telemetry.close();
+            ran
         }
     }
 }

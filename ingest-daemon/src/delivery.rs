@@ -41,6 +41,8 @@ pub(crate) struct Message {
     pub(crate) payload: String,
     /// When it was published, or else delivered: what its latency counts from.
     pub(crate) since: SystemTime,
+    /// When it was delivered.
+    pub(crate) taken: SystemTime,
     /// How often PostgreSQL has refused it.
     pub(crate) attempts: u32,
     /// When that was first.
@@ -137,6 +139,7 @@ impl Delivery {
                         id,
                         payload,
                         since: self.envelope.published_at_ms().and_then(at_ms).unwrap_or(now),
+                        taken: now,
                         attempts,
                         first_failed,
                         envelope: self.envelope,

@@ -31,6 +31,7 @@ mod reach;
 mod retry;
 mod settle;
 mod shard;
+mod spans;
 mod tenant_manager;
 
 pub use self::config::Config;

@@ -33,4 +33,5 @@ mod retries;
 mod roles;
 mod support;
 mod tenants;
+mod traces;
 mod watch;

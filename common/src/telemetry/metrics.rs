@@ -1,22 +1,19 @@
-//! Metrics: OpenTelemetry instruments, read out as Prometheus text.
+//! Metrics: OpenTelemetry instruments, read out as Prometheus text, and sent to a collector if there is one.
+
+use std::time::Duration;
 
 use opentelemetry::metrics::{Meter, MeterProvider as _};
-use opentelemetry_sdk::metrics::{Instrument, InstrumentKind, SdkMeterProvider, Stream};
+use opentelemetry_otlp::MetricExporter;
+use opentelemetry_sdk::{
+    Resource,
+    metrics::{Instrument, InstrumentKind, PeriodicReader, SdkMeterProvider, Stream},
+};
 use prometheus::{Registry, TextEncoder};
+
+use super::Error;
 
 /// The most series of what is observed: two for each of 25,000 tenants. Its table is made for as many, about 5 MB.
 const SERIES_MAX: usize = 50_000;
-
-/// Why metrics could not be set up or read.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The exporter refused its configuration.
-    #[error("metrics: {0}")]
-    Exporter(#[from] opentelemetry_sdk::error::OTelSdkError),
-    /// The text could not be written.
-    #[error("metrics: {0}")]
-    Encode(#[from] prometheus::Error),
-}
 
 /// A program's instruments, and their text. A value and no global, so that two programs can share a process.
 #[derive(Clone, Debug)]
@@ -29,13 +26,18 @@ impl Metrics {
     /// An empty set. Instruments made from [`Metrics::meter`] show up under the names they were given: no unit or
     /// scope is added, only `_total` to counters.
     pub fn new() -> Result<Self, Error> {
+        Self::exporting(None, Resource::builder_empty().build())
+    }
+
+    /// The same, which `exporter` sends now and then.
+    pub(super) fn exporting(exporter: Option<MetricExporter>, resource: Resource) -> Result<Self, Error> {
         let registry = Registry::new();
         // It reads /proc.
         #[cfg(target_os = "linux")]
         registry.register(Box::new(
             prometheus::process_collector::ProcessCollector::for_self(),
         ))?;
-        let exporter = opentelemetry_prometheus::exporter()
+        let prometheus = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .without_units()
             .without_target_info()
@@ -48,16 +50,30 @@ impl Metrics {
             }
             _ => None,
         };
-        let provider = SdkMeterProvider::builder()
-            .with_reader(exporter)
+        let mut provider = SdkMeterProvider::builder()
+            .with_reader(prometheus)
             .with_view(many_series)
-            .build();
-        Ok(Self { provider, registry })
+            .with_resource(resource);
+        if let Some(exporter) = exporter {
+            // How often is the environment's: OTEL_METRIC_EXPORT_INTERVAL.
+            provider = provider.with_reader(PeriodicReader::builder(exporter).build());
+        }
+        Ok(Self {
+            provider: provider.build(),
+            registry,
+        })
     }
 
     /// Where instruments are made.
     pub fn meter(&self) -> Meter {
         self.provider.meter("jalur")
+    }
+
+    /// Sends what is left to be sent, if it can be within `patience`. Blocks.
+    pub(super) fn close(&self, patience: Duration) {
+        if let Err(error) = self.provider.shutdown_with_timeout(patience) {
+            tracing::warn!(%error, "the last metrics could not be sent");
+        }
     }
 
     /// The Prometheus text of everything.

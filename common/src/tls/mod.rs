@@ -5,6 +5,7 @@
 //! whenever it connects.
 
 mod client;
+mod expiry;
 mod pem;
 mod server;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use rustls::crypto::{CryptoProvider, ring};
 
 pub use self::{
     client::{Client, trusting_nobody},
+    expiry::expiry,
     pem::Pem,
     server::Server,
 };

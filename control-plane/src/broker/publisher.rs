@@ -35,10 +35,13 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// A new message, published at `now_ms`.
-    pub(crate) fn new(id: Uuid, body: String, now_ms: i64) -> Self {
+    /// A new message, published at `now_ms`, with the headers of the `trace` that it is in.
+    pub(crate) fn new(id: Uuid, body: String, now_ms: i64, trace: &[(String, String)]) -> Self {
         let mut headers = FieldTable::default();
         headers.insert(PUBLISHED_AT.into(), AMQPValue::LongLongInt(now_ms));
+        for (name, value) in trace {
+            headers.insert(name.as_str().into(), AMQPValue::LongString(value.as_str().into()));
+        }
         let properties = BasicProperties::default()
             .with_content_type("application/json".into())
             .with_message_id(id.to_string().into())

@@ -7,10 +7,11 @@ use axum::{
     body::Body,
     extract::Path,
     middleware,
-    response::{IntoResponse, Redirect, Response},
+    response::{Html, IntoResponse, Redirect, Response},
     routing::get,
 };
 use bytes::Bytes;
+use common::telemetry::Traces;
 use http::{HeaderMap, HeaderValue, Method as Verb, header::CONTENT_TYPE};
 use utoipa_swagger_ui::Config;
 
@@ -24,6 +25,9 @@ use super::{
 use crate::request_id::{self, RequestId};
 
 const OPENAPI: &str = "/openapi.json";
+/// Swagger UI's own page has no viewport, and another's name.
+const PAGE: &str = include_str!("docs.html");
+const ICON: &[u8] = include_bytes!("../../console/favicon.svg");
 
 /// What is to be seen in a browser, as far as it is wanted.
 pub struct Pages {
@@ -33,8 +37,9 @@ pub struct Pages {
     pub console: Option<Console>,
 }
 
-/// Everything on the API's port: these pages, and the rest is `front`'s. Pages of these origins may call.
-pub fn router(front: Front, origins: Origins, pages: Pages) -> Router {
+/// Everything on the API's port: these pages, and the rest is `front`'s. Pages of these origins may call. Each request is a
+/// span of `traces`.
+pub fn router(front: Front, origins: Origins, pages: Pages, traces: Traces) -> Router {
     let mut router = Router::new();
     if pages.docs {
         router = router.merge(documents());
@@ -44,7 +49,7 @@ pub fn router(front: Front, origins: Origins, pages: Pages) -> Router {
     }
     let router = router.fallback_service(front);
     // In front of everything: no answer is without an id.
-    browsers::around(router, origins).layer(middleware::from_fn(request_id::assign))
+    browsers::around(router, origins).layer(middleware::from_fn_with_state(traces, request_id::assign))
 }
 
 fn documents() -> Router {
@@ -53,6 +58,8 @@ fn documents() -> Router {
         Config::new([OPENAPI])
             .persist_authorization(true)
             .try_it_out_enabled(true)
+            // One click is too easy for what deletes.
+            .supported_submit_methods(["get", "post", "put", "patch"])
             // The page would otherwise send the document to validator.swagger.io.
             .validator_url("none"),
     );
@@ -86,8 +93,16 @@ fn documents() -> Router {
         })
 }
 
-/// A file of Swagger UI, which is part of the program.
+/// The page, or a file of Swagger UI, which is part of the program.
 fn page(file: &str, request: &RequestId, config: Arc<Config<'static>>) -> Response {
+    match file {
+        "" | "index.html" => return Html(PAGE).into_response(),
+        "favicon.svg" => {
+            let kind = HeaderValue::from_static("image/svg+xml");
+            return ([(CONTENT_TYPE, kind)], ICON).into_response();
+        }
+        _ => {}
+    }
     match utoipa_swagger_ui::serve(file, config) {
         Ok(Some(file)) => {
             let mut headers = HeaderMap::new();

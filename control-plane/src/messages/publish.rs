@@ -1,7 +1,15 @@
 //! Publishing: the same checks as for what comes over AMQP, made while the caller can still be told.
 
-use common::{id::TenantId, payload};
-use opentelemetry::{KeyValue, metrics::Counter};
+use common::{
+    id::TenantId,
+    payload,
+    telemetry::{Traces, traces},
+};
+use opentelemetry::{
+    Context, KeyValue,
+    metrics::Counter,
+    trace::{SpanBuilder, SpanKind, Status, TraceContextExt as _},
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -41,6 +49,7 @@ pub(crate) struct Publishing {
     pub(crate) offload: Offload,
     /// `jalur_messages`, by outcome.
     pub(crate) messages: Counter<u64>,
+    pub(crate) traces: Traces,
 }
 
 impl Publishing {
@@ -80,15 +89,34 @@ impl Publishing {
         let now_ms = OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000;
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         let ids: Vec<_> = checked.iter().map(|(id, _)| *id).collect();
+        let sending = Context::map_current(|context| self.traces.within(sending(tenant, ids.len()), context));
+        let trace = traces::headers_of(&sending);
         let outgoing = checked
             .into_iter()
-            .map(|(id, body)| Outgoing::new(id, body, now_ms));
+            .map(|(id, body)| Outgoing::new(id, body, now_ms, &trace));
         let published = self.publisher.publish(tenant, outgoing.collect()).await;
+        if let Err(error) = &published
+            && self.traces.are_on()
+        {
+            sending.span().set_status(Status::error(error.to_string()));
+        }
         self.tenants.noticing(&found, published).await?;
         self.messages
             .add(ids.len() as u64, &[KeyValue::new("outcome", "published")]);
         Ok(ids)
     }
+}
+
+/// From the first message sent to the broker's word for all of them.
+fn sending(tenant: TenantId, messages: usize) -> SpanBuilder {
+    SpanBuilder::from_name("publish")
+        .with_kind(SpanKind::Producer)
+        .with_attributes([
+            KeyValue::new("messaging.system", "rabbitmq"),
+            KeyValue::new("messaging.operation.type", "send"),
+            KeyValue::new("messaging.destination.name", tenant.queue()),
+            KeyValue::new("messaging.batch.message_count", messages as i64),
+        ])
 }
 
 /// Nobody is sent away to try again with a message that its queue will never hold.

@@ -116,6 +116,11 @@ impl Envelope {
         }
     }
 
+    /// What a header says that is to be text.
+    pub(crate) fn said(&self, name: &str) -> Option<&str> {
+        self.text(name)
+    }
+
     fn time(&self, name: &str) -> Option<SystemTime> {
         time(self.header(name)?)
     }

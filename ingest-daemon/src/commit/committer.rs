@@ -16,13 +16,14 @@ use super::{
     patience::{self, Terms},
     store::{Job, Rows, Store},
 };
-use crate::{metrics::Instruments, quarantine::Pace};
+use crate::{metrics::Instruments, quarantine::Pace, spans::Spans};
 
 /// Stores a shard's commits.
 #[derive(Debug)]
 pub(crate) struct Committer {
     store: Store,
     instruments: Instruments,
+    spans: Spans,
     manner: Manner,
 }
 
@@ -80,20 +81,20 @@ impl Committer {
     /// The committer that a shard's lanes share.
     pub(crate) fn shared(
         database: &config::Database,
-        instruments: Instruments,
+        watchers: (Instruments, Spans),
     ) -> Result<Self, config::Error> {
         let manner = Manner::Shared {
             patience: patience::Shared::default(),
             depth: 0,
         };
-        Self::new(database, instruments, manner)
+        Self::new(database, watchers, manner)
     }
 
     /// A committer for lanes under suspicion of this pace, one of them to a commit. It has a connection only while a
     /// commit is under way, so there may be many of them.
     pub(crate) fn suspects(
         database: &config::Database,
-        instruments: Instruments,
+        watchers: (Instruments, Spans),
         gate: Arc<Gate>,
         pace: Pace,
     ) -> Result<Self, config::Error> {
@@ -101,17 +102,18 @@ impl Committer {
             patience: patience::Suspects::new(pace),
             gate,
         };
-        Self::new(database, instruments, manner)
+        Self::new(database, watchers, manner)
     }
 
     fn new(
         database: &config::Database,
-        instruments: Instruments,
+        (instruments, spans): (Instruments, Spans),
         manner: Manner,
     ) -> Result<Self, config::Error> {
         Ok(Self {
             store: Store::new(database)?,
             instruments,
+            spans,
             manner,
         })
     }
@@ -218,6 +220,8 @@ impl Committer {
             Ok(new) => {
                 let messages = rows.iter().map(|(_, messages)| messages.len()).sum();
                 self.instruments.committed(messages, started.elapsed());
+                let stored = rows.iter().filter(|(tenant, _)| new.contains_key(tenant));
+                self.spans.committed(stored, started.elapsed());
                 Answer::Committed(rows.iter().map(|(tenant, _)| new.get(tenant).copied()).collect())
             }
             Err(Failure::Refused(blame, detail)) => Answer::Failed(blame, detail),

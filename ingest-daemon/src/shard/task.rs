@@ -28,6 +28,7 @@ use crate::{
     metrics::Instruments,
     quarantine::Pace,
     retry::Policy,
+    spans::Spans,
 };
 
 /// How often slow things are looked at: gaps in the acknowledgements, prefetches.
@@ -61,6 +62,7 @@ pub(crate) struct Options {
     pub(crate) board: Arc<Board>,
     /// What it measures.
     pub(crate) instruments: Instruments,
+    pub(crate) spans: Spans,
 }
 
 /// What stores a shard's messages.
@@ -218,6 +220,7 @@ impl Shard {
                             Destination::DeadLetters => self.options.instruments.dead_lettered(),
                             Destination::Delay(_) => self.options.instruments.retried(),
                         }
+                        self.options.spans.failed(tenant, &letter);
                         log(tenant, &letter);
                     }
                     self.lanes.published(tenant, letter, result, Now::read());

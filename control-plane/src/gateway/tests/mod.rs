@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{Router, body::Body};
 use bytes::Bytes;
-use common::telemetry::Metrics;
+use common::telemetry::{Metrics, Traces};
 use http::{HeaderMap, Method as Verb, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use proto::v1::{
@@ -111,7 +111,7 @@ impl Gateway {
             console: Some(Console { sign_in: None }),
         };
         Self {
-            router: router(front, origins, pages),
+            router: router(front, origins, pages, Traces::default()),
             closing,
             metrics,
             keys,
