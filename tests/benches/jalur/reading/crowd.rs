@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use common::id::TenantId;
+use control_plane::identity::Role;
 use proto::v1::{StreamMessagesRequest, message_service_client::MessageServiceClient};
 use tests::{
     bench::{Report, Series},
@@ -36,14 +37,10 @@ pub(super) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
     for begin in (0..plan.followers).step_by(TOGETHER) {
         let client = MessageServiceClient::new(ground.stack.channel()?);
         for number in begin..(begin + TOGETHER).min(plan.followers) {
-            let token = ground.stack.admin_token()?;
-            follow(
-                &mut followers,
-                client.clone(),
-                tenants[number % tenants.len()],
-                &token,
-            )
-            .await?;
+            let tenant = tenants[number % tenants.len()];
+            // Each tenant has callers of its own, as it would: what one caller may do is limited.
+            let token = ground.stack.token(Role::Tenant, Some(tenant.0))?;
+            follow(&mut followers, client.clone(), tenant, &token).await?;
         }
     }
     let idle = cost(&ground, control_plane, async {
