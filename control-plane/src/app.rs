@@ -82,7 +82,9 @@ pub(crate) async fn run(
     let Telemetry { metrics, traces } = telemetry;
     let meter = metrics.meter();
     telemetry::build_info(&meter, "control-plane", env!("CARGO_PKG_VERSION"));
-    let settings::ClientTls { ca_file, cert_file, .. } = &config.rabbitmq.tls;
+    let settings::ClientTls {
+        ca_file, cert_file, ..
+    } = &config.rabbitmq.tls;
     tls::expiry(
         &meter,
         [
@@ -240,7 +242,7 @@ pub(crate) async fn run(
     let admin = tokio::spawn(admin::serve(
         admin_listener,
         readiness,
-        metrics,
+        metrics.clone(),
         stop.clone(),
         background.clone(),
     ));

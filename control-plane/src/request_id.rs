@@ -60,7 +60,13 @@ pub(crate) async fn assign(State(traces): State<Traces>, mut request: Request, n
     let id = RequestId::given(request.headers()).unwrap_or_else(RequestId::new);
     let context = traced(&traces, &request, &id);
     // Of the highest level, so that it is there wherever a line is.
-    let span = error_span!("request", request_id = id.as_str(), trace_id = Empty, method = Empty, sub = Empty);
+    let span = error_span!(
+        "request",
+        request_id = id.as_str(),
+        trace_id = Empty,
+        method = Empty,
+        sub = Empty
+    );
     if let Some(trace_id) = traces::trace_id(&context) {
         span.record("trace_id", trace_id);
     }
@@ -70,7 +76,10 @@ pub(crate) async fn assign(State(traces): State<Traces>, mut request: Request, n
     let span = context.span();
     if span.is_recording() {
         let status = response.status();
-        span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status.as_u16())));
+        span.set_attribute(KeyValue::new(
+            "http.response.status_code",
+            i64::from(status.as_u16()),
+        ));
         if status.is_server_error() {
             span.set_status(Status::error(""));
         }

@@ -52,7 +52,7 @@ fn execute(arguments: Arguments) -> anyhow::Result<()> {
         Command::Config(command) => Ok(command.run(&config)?),
         Command::Serve => {
             common::telemetry::init(&config.log)?;
-            let telemetry = Telemetry::from_env("jalur-ingest-daemon")?;
+            let telemetry = common::telemetry::Telemetry::from_env("jalur-ingest-daemon")?;
             let ran = tokio::runtime::Builder::new_multi_thread()
                 .enable_all()
                 .build()?

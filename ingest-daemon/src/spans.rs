@@ -89,7 +89,10 @@ impl Spans {
             Destination::DeadLetters => "dead_lettered",
             Destination::Delay(_) => "retried",
         };
-        if let Some(mut span) = self.traces.span(processing(tenant, letter.id, letter.failed), &parent) {
+        if let Some(mut span) = self
+            .traces
+            .span(processing(tenant, letter.id, letter.failed), &parent)
+        {
             span.set_attribute(KeyValue::new("jalur.outcome", outcome));
             span.set_attribute(KeyValue::new("jalur.reason", letter.reason.as_str()));
             span.set_attribute(KeyValue::new("jalur.attempts", i64::from(letter.attempts)));

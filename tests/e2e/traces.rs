@@ -148,7 +148,10 @@ async fn a_message_is_one_trace_from_its_publishing_to_its_commit() {
     let (service, call) = named(&spans, "jalur.v1.MessageService/PublishMessages");
     assert_eq!(service, "jalur-control-plane");
     assert_eq!(call.parent_span_id, 0x00f0_67aa_0ba9_02b7_u64.to_be_bytes());
-    assert_eq!(text(&call.attributes, "url.path"), format!("/api/tenants/{tenant}/messages"));
+    assert_eq!(
+        text(&call.attributes, "url.path"),
+        format!("/api/tenants/{tenant}/messages")
+    );
     let (_, publish) = named(&spans, "publish");
     assert_eq!(publish.parent_span_id, call.span_id);
     let processes = spans.iter().filter(|(_, span)| span.name == "process");
@@ -156,9 +159,13 @@ async fn a_message_is_one_trace_from_its_publishing_to_its_commit() {
     for (service, process) in processes {
         assert_eq!(service, "jalur-ingest-daemon");
         assert_eq!(process.parent_span_id, publish.span_id);
-        assert_eq!(text(&process.attributes, "messaging.destination.name"), tenant.queue());
+        assert_eq!(
+            text(&process.attributes, "messaging.destination.name"),
+            tenant.queue()
+        );
         assert!(process.end_time_unix_nano >= process.start_time_unix_nano);
-        let of_it = |(_, span): &&(String, Span)| span.name == "commit" && span.parent_span_id == process.span_id;
+        let of_it =
+            |(_, span): &&(String, Span)| span.name == "commit" && span.parent_span_id == process.span_id;
         match spans.iter().find(of_it) {
             Some((_, commit)) => commits += 1 + commit.links.len(),
             None => assert_eq!(process.links.len(), 1, "its commit's"),
@@ -169,18 +176,27 @@ async fn a_message_is_one_trace_from_its_publishing_to_its_commit() {
     // Over AMQP; what is not sampled is in nobody's way.
     let (one, unsampled) = (trace + 1, trace + 2);
     let mut publisher = Publisher::new(stack.amqp_url());
-    publisher.send_one(tenant, b"4", traced(unsampled, "00")).await.unwrap();
+    publisher
+        .send_one(tenant, b"4", traced(unsampled, "00"))
+        .await
+        .unwrap();
     publisher.send_one(tenant, b"5", traced(one, "01")).await.unwrap();
     collector.spans(one, &[("process", 1), ("commit", 1)]).await;
     // One that fails says why, and a replay of it is in the same trace.
     let poison = trace + 3;
-    publisher.send_one(tenant, b"no json", traced(poison, "01")).await.unwrap();
+    publisher
+        .send_one(tenant, b"no json", traced(poison, "01"))
+        .await
+        .unwrap();
     let spans = collector.spans(poison, &[("process", 1)]).await;
     let (_, failed) = named(&spans, "process");
     assert_eq!(text(&failed.attributes, "jalur.reason"), "not_json");
     assert_eq!(text(&failed.attributes, "jalur.outcome"), "dead_lettered");
     let status = failed.status.clone().unwrap();
-    assert!(status.code() == StatusCode::Error && status.message.contains("no JSON"), "{status:?}");
+    assert!(
+        status.code() == StatusCode::Error && status.message.contains("no JSON"),
+        "{status:?}"
+    );
     assert!(collector.spans(unsampled, &[]).await.is_empty());
 
     for wanted in [
@@ -189,7 +205,9 @@ async fn a_message_is_one_trace_from_its_publishing_to_its_commit() {
     ] {
         eventually("the collector has both programs' metrics", async || {
             let metrics = collector.sent.metrics.lock().unwrap();
-            metrics.iter().any(|(service, name)| (service.as_str(), name.as_str()) == wanted)
+            metrics
+                .iter()
+                .any(|(service, name)| (service.as_str(), name.as_str()) == wanted)
         })
         .await;
     }
@@ -210,7 +228,10 @@ async fn a_collector_that_is_away_delays_nothing_and_no_stop() {
     for number in 0..20_u32 {
         let body = number.to_string();
         let properties = traced(u128::from(number) + 1, "01");
-        publisher.send_one(tenant, body.as_bytes(), properties).await.unwrap();
+        publisher
+            .send_one(tenant, body.as_bytes(), properties)
+            .await
+            .unwrap();
     }
     stack.stored(tenant, 20).await;
     let began = Instant::now();

@@ -46,7 +46,12 @@ impl Wanted {
                     .any(|name| variable(name).is_some()),
                 Some("otlp") => true,
                 Some("none") => false,
-                Some(other) => return Err(Error::Variable(name, format!("may be otlp or none, not {other:?}"))),
+                Some(other) => {
+                    return Err(Error::Variable(
+                        name,
+                        format!("may be otlp or none, not {other:?}"),
+                    ));
+                }
             };
             let protocol = format!("{own}_PROTOCOL");
             for name in [protocol.as_str(), "OTEL_EXPORTER_OTLP_PROTOCOL"] {
@@ -126,9 +131,10 @@ fn client(signal: &str, variable: Variable<'_>) -> Result<reqwest::blocking::Cli
     };
     let timeout = match own("TIMEOUT") {
         None => TIMEOUT,
-        Some((name, text)) => text.parse().map(Duration::from_millis).map_err(|_| {
-            Error::Variable(name, format!("is to be a number of milliseconds, not {text:?}"))
-        })?,
+        Some((name, text)) => text
+            .parse()
+            .map(Duration::from_millis)
+            .map_err(|_| Error::Variable(name, format!("is to be a number of milliseconds, not {text:?}")))?,
     };
     let file = |name: &str| own(name).map(|(_, file)| file).unwrap_or_default();
     let files = ClientTls {
@@ -164,10 +170,19 @@ mod tests {
         let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
         assert_eq!(wanted(&[]), Ok((false, false)));
         assert_eq!(wanted(&[endpoint]), Ok((true, true)));
-        assert_eq!(wanted(&[endpoint, ("OTEL_METRICS_EXPORTER", "none")]), Ok((true, false)));
-        assert_eq!(wanted(&[endpoint, ("OTEL_SDK_DISABLED", "true")]), Ok((false, false)));
+        assert_eq!(
+            wanted(&[endpoint, ("OTEL_METRICS_EXPORTER", "none")]),
+            Ok((true, false))
+        );
+        assert_eq!(
+            wanted(&[endpoint, ("OTEL_SDK_DISABLED", "true")]),
+            Ok((false, false))
+        );
         assert_eq!(wanted(&[("OTEL_TRACES_EXPORTER", "otlp")]), Ok((true, false)));
-        let own = ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://collector:4318/v1/metrics");
+        let own = (
+            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+            "http://collector:4318/v1/metrics",
+        );
         assert_eq!(wanted(&[own]), Ok((false, true)));
     }
 
@@ -175,7 +190,10 @@ mod tests {
     fn what_cannot_be_is_named() {
         let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317");
         for (variables, named) in [
-            (vec![("OTEL_TRACES_EXPORTER", "zipkin")], "OTEL_TRACES_EXPORTER may be otlp or none"),
+            (
+                vec![("OTEL_TRACES_EXPORTER", "zipkin")],
+                "OTEL_TRACES_EXPORTER may be otlp or none",
+            ),
             (
                 vec![endpoint, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
                 "OTEL_EXPORTER_OTLP_PROTOCOL may be http/protobuf, not \"grpc\"",
@@ -189,6 +207,9 @@ mod tests {
             assert!(error.starts_with(named), "{error}");
         }
         // Where nothing is sent, nobody minds how.
-        assert_eq!(wanted(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]), Ok((false, false)));
+        assert_eq!(
+            wanted(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]),
+            Ok((false, false))
+        );
     }
 }

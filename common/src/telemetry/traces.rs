@@ -41,7 +41,9 @@ impl Traces {
 
     /// For tests: spans are handed to `exporter` as they end.
     pub fn to(exporter: impl opentelemetry_sdk::trace::SpanExporter + 'static) -> Self {
-        let provider = SdkTracerProvider::builder().with_simple_exporter(exporter).build();
+        let provider = SdkTracerProvider::builder()
+            .with_simple_exporter(exporter)
+            .build();
         let tracer = provider.tracer("jalur");
         Self(Some((provider, tracer)))
     }
@@ -78,10 +80,14 @@ impl Traces {
 
 /// The context that headers carry; an empty one where they carry none, or nonsense.
 pub fn context_of<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Context {
-    if header(TRACEPARENT).is_none() {
+    let Some(parent) = header(TRACEPARENT) else {
         return Context::new();
-    }
-    TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(header))
+    };
+    let headers = Headers {
+        parent,
+        state: header(TRACESTATE),
+    };
+    TraceContextPropagator::new().extract_with_context(&Context::new(), &headers)
 }
 
 /// The headers that carry `context`, by name; none where it is in no trace.
@@ -111,11 +117,18 @@ pub fn link(span: &Span) -> opentelemetry::trace::SpanContext {
     span.span_context().clone()
 }
 
-struct Headers<F>(F);
+struct Headers<'a> {
+    parent: &'a str,
+    state: Option<&'a str>,
+}
 
-impl<'a, F: Fn(&str) -> Option<&'a str>> Extractor for Headers<F> {
+impl Extractor for Headers<'_> {
     fn get(&self, key: &str) -> Option<&str> {
-        (self.0)(key)
+        match key {
+            TRACEPARENT => Some(self.parent),
+            TRACESTATE => self.state,
+            _ => None,
+        }
     }
 
     fn keys(&self) -> Vec<&str> {
@@ -160,7 +173,11 @@ mod tests {
     fn nonsense_is_no_context() {
         for header in ["", "00", "00-0-0-01", "zz", &PARENT[1..]] {
             let context = context_of(|name| (name == TRACEPARENT).then_some(header));
-            assert_eq!((trace_id(&context), headers_of(&context)), (None, Vec::new()), "{header:?}");
+            assert_eq!(
+                (trace_id(&context), headers_of(&context)),
+                (None, Vec::new()),
+                "{header:?}"
+            );
         }
     }
 }

@@ -60,7 +60,11 @@ mod tests {
         let path = path.to_str().unwrap();
         expiry(
             &metrics.meter(),
-            [("tls.cert_file", path), ("rabbitmq.tls.ca_file", "/nowhere"), ("tls.client_ca_file", "")],
+            [
+                ("tls.cert_file", path),
+                ("rabbitmq.tls.ca_file", "/nowhere"),
+                ("tls.client_ca_file", ""),
+            ],
         );
         let shown = |text: &str| {
             let lines = text.lines().filter(|line| line.starts_with("jalur_certificate"));
