@@ -135,7 +135,7 @@ async fn a_message_is_one_trace_from_its_publishing_to_its_commit() {
     // Over REST, three in a call.
     let trace = 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c;
     let body = json!({ "messages": [{ "payload": 1 }, { "payload": 2 }, { "payload": 3 }] });
-    let answer = reqwest::Client::new()
+    let answer = local::http::client()
         .post(format!("{}/api/tenants/{tenant}/messages", stack.url()))
         .bearer_auth(stack.admin())
         .header("traceparent", parent(trace, "01"))
