@@ -34,6 +34,7 @@ mod retention;
 mod tasks;
 mod telemetry;
 mod tenants;
+mod turn;
 
 use std::{ffi::OsString, process::ExitCode};
 
