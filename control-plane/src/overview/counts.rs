@@ -115,7 +115,7 @@ impl Reader {
                 Ok(_) => failing = false,
                 Err(cause) if failing => debug!(cause, "cannot count yet"),
                 Err(cause) => {
-                    warn!(cause, "cannot count what is stored and what there is; trying on");
+                    warn!(cause, "cannot count what is stored and what there is; retrying");
                     failing = true;
                 }
             }

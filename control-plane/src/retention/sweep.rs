@@ -115,7 +115,7 @@ impl Sweep {
                     if failing {
                         debug!(%error, "still cannot remove what tenants' retention says");
                     } else {
-                        warn!(%error, "cannot remove what tenants' retention says; trying on");
+                        warn!(%error, "cannot remove what tenants' retention says; retrying");
                     }
                     failing = true;
                     // Whatever was done may be undone.
@@ -291,7 +291,7 @@ impl Tenant {
 
     fn failed(&mut self, id: TenantId, error: &sqlx::Error) {
         if self.failures == 0 {
-            warn!(tenant = %id, %error, "cannot remove what a tenant's retention says; trying on, with growing pauses");
+            warn!(tenant = %id, %error, "cannot remove what a tenant's retention says; retrying, with growing pauses");
         } else {
             debug!(tenant = %id, %error, "still cannot remove what a tenant's retention says");
         }
