@@ -72,7 +72,7 @@ async fn a_retention_is_set_as_a_whole_and_shown_and_what_is_none_is_refused() {
     let (_, all) = stack.get("/api/tenants", &stack.admin()).await;
     assert_eq!(all["tenants"][0]["retention"], shown().await);
 
-    let wanted = |field: &str| format!("{field}: must be between 1 and 1000000000");
+    let wanted = |field: &str| format!("{field} must be between 1 and 1000000000");
     for (sent, says) in [
         (json!({ "max_age_seconds": 0 }), wanted("max_age_seconds")),
         (json!({ "max_age_seconds": -1 }), wanted("max_age_seconds")),

@@ -128,7 +128,7 @@ mod tests {
     fn as_many_as_a_list_may_hold_pass_and_one_more_does_not() {
         assert_eq!(checked("PublishMessagesRequest", &publish(LIST_MAX)), Ok(()));
         let refused = checked("PublishMessagesRequest", &publish(LIST_MAX + 1)).unwrap_err();
-        assert!(refused.starts_with("messages: must hold 1000"), "{refused}");
+        assert!(refused.starts_with("messages must hold 1000"), "{refused}");
         let empty = [0x12, 0].repeat(1 << 20);
         assert!(checked("PublishMessagesRequest", &empty).is_err());
         assert!(

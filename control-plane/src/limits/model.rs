@@ -69,14 +69,14 @@ mod tests {
                 store_per_second: Some(0),
                 ..most
             }),
-            "store_per_second: must be between 1 and 1000000, or left out for no limit, got 0"
+            "store_per_second must be between 1 and 1000000, or left out for no limit, got 0"
         );
         assert_eq!(
             says(Limits {
                 backlog_bytes: Some(BACKLOG_BYTES_MAX + 1),
                 ..most
             }),
-            "backlog_bytes: must be between 1 and 999999999999, or left out for no limit, got 1000000000000"
+            "backlog_bytes must be between 1 and 999999999999, or left out for no limit, got 1000000000000"
         );
     }
 }

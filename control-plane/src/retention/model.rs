@@ -65,11 +65,11 @@ mod tests {
         let says = |retention: Retention| retention.check().unwrap_err().to_string();
         assert_eq!(
             says(retention(Some(0), None)),
-            "max_age_seconds: must be between 1 and 1000000000, or left out to keep messages for ever, got 0"
+            "max_age_seconds must be between 1 and 1000000000, or left out to keep messages for ever, got 0"
         );
         assert_eq!(
             says(retention(Some(1), Some(-1))),
-            "max_messages: must be between 1 and 1000000000, or left out to keep messages for ever, got -1"
+            "max_messages must be between 1 and 1000000000, or left out to keep messages for ever, got -1"
         );
         // Some thousand years, in the smallest that is too much.
         assert!(says(retention(Some(AGE_SECONDS_MAX + 1), None)).ends_with("not 1000000001"));

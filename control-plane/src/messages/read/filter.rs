@@ -83,20 +83,20 @@ mod tests {
         for before in [now, now - Duration::seconds(1)] {
             let told = refused(Filter::new(Some(now), Some(before), String::new()));
             assert!(
-                told.starts_with("created_before: must be later than created_after"),
+                told.starts_with("created_before must be later than created_after"),
                 "{told}"
             );
         }
         for (contains, wanted) in [
-            ("{", "contains: is not JSON"),
-            ("customer", "contains: is not JSON"),
-            ("{\"a\":\"\\u0000\"}", "contains: has"),
-            (&"[1,".repeat(1_000), "contains: is not JSON"),
+            ("{", "contains is not JSON"),
+            ("customer", "contains is not JSON"),
+            ("{\"a\":\"\\u0000\"}", "contains has"),
+            (&"[1,".repeat(1_000), "contains is not JSON"),
             (
                 &format!("{}{}", "[".repeat(2_000), "]".repeat(2_000)),
-                "contains: is nested more than",
+                "contains is nested more than",
             ),
-            (&format!("\"{}\"", "x".repeat(9_000)), "contains: is 9002 bytes"),
+            (&format!("\"{}\"", "x".repeat(9_000)), "contains is 9002 bytes"),
         ] {
             let told = refused(Filter::new(None, None, contains.to_owned()));
             assert!(
