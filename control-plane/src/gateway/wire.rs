@@ -60,7 +60,7 @@ fn count(field: &FieldDescriptor, lists: &mut Vec<(u32, usize)>) -> Result<(), S
     lists[at].1 += 1;
     if lists[at].1 > LIST_MAX {
         let problem = format!("must hold {LIST_MAX} at most, got more");
-        let failure = Reason::InvalidField.failure(format!("{}: {problem}", field.name()));
+        let failure = Reason::InvalidField.failure(format!("{} {problem}", field.name()));
         return Err(failure.blames(field.name(), &problem).into());
     }
     Ok(())
