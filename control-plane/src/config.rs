@@ -352,7 +352,10 @@ impl common::config::Config for Config {
             return Err(Error::key("depth_interval", "must be 100ms at least"));
         }
         if !(Duration::from_secs(1)..=AUDIT_AGE_MAX).contains(&self.audit.max_age) {
-            return Err(Error::key("audit.max_age", "must be between 1s and 36525d (a century)"));
+            return Err(Error::key(
+                "audit.max_age",
+                "must be between 1s and 36525d (a century)",
+            ));
         }
         self.shutdown.validate()
     }

@@ -29,6 +29,7 @@ mod offload;
 mod outbound;
 mod overview;
 mod problems;
+mod readiness;
 mod request_id;
 mod retention;
 mod tasks;

@@ -234,7 +234,10 @@ impl shared::Config for Config {
             if !(RETRY_DELAY_MIN..=RETRY_DELAY_MAX).contains(delay) {
                 return Err(Error::key(
                     "ingest.retry_delays",
-                    format!("{} must be between 100ms and 24h", humantime::format_duration(*delay)),
+                    format!(
+                        "{} must be between 100ms and 24h",
+                        humantime::format_duration(*delay)
+                    ),
                 ));
             }
         }
@@ -279,7 +282,10 @@ fn within(key: &str, value: usize, min: usize, max: usize) -> Result<(), Error> 
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(Error::key(key, format!("{value} must be between {min} and {max}")))
+    Err(Error::key(
+        key,
+        format!("{value} must be between {min} and {max}"),
+    ))
 }
 
 #[cfg(test)]

@@ -60,7 +60,10 @@ impl Publishing {
         messages: Vec<NewMessage>,
     ) -> Result<Vec<Uuid>, Error> {
         if !(1..=MESSAGES_MAX).contains(&messages.len()) {
-            let message = format!("must hold between 1 and {MESSAGES_MAX} messages, got {}", messages.len());
+            let message = format!(
+                "must hold between 1 and {MESSAGES_MAX} messages, got {}",
+                messages.len()
+            );
             return Err(Error::invalid("messages", message));
         }
         let bytes_max = self.message_bytes_max;

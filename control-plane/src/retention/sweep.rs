@@ -96,7 +96,8 @@ impl Sweep {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let _ = stop.run_until_cancelled(self.sweep_on()).await;
         if let Some(holder) = self.turn {
-            let give_back = async |connection: &mut PgConnection| Turn::Retention.give_back(connection, holder).await;
+            let give_back =
+                async |connection: &mut PgConnection| Turn::Retention.give_back(connection, holder).await;
             if let Err(error) = self.connection.within(GOODBYE, give_back).await {
                 debug!(%error, "could not give back the turn at removing messages; it ends by itself");
             }
@@ -161,7 +162,8 @@ impl Sweep {
     /// Keeps the turn, or tries to take it.
     async fn has_turn(&mut self) -> sqlx::Result<bool> {
         if let Some(holder) = self.turn {
-            let keep = async |connection: &mut PgConnection| Turn::Retention.keep(connection, holder, LEASE).await;
+            let keep =
+                async |connection: &mut PgConnection| Turn::Retention.keep(connection, holder, LEASE).await;
             if self.connection.within(LIMIT, keep).await? {
                 return Ok(true);
             }
@@ -171,7 +173,8 @@ impl Sweep {
         self.tenants.clear();
         // Another one each time: what is known is known within one turn.
         let holder = Uuid::new_v4();
-        let take = async |connection: &mut PgConnection| Turn::Retention.take(connection, holder, LEASE).await;
+        let take =
+            async |connection: &mut PgConnection| Turn::Retention.take(connection, holder, LEASE).await;
         let taken = self.connection.within(LIMIT, take).await?;
         self.turn = taken.then_some(holder);
         Ok(taken)

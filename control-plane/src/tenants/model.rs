@@ -161,7 +161,8 @@ fn check_name(name: &str) -> Result<(), Error> {
         ));
     }
     if characters > NAME_CHARACTERS_MAX {
-        let message = format!("must have between 1 and {NAME_CHARACTERS_MAX} characters, it has {characters}");
+        let message =
+            format!("must have between 1 and {NAME_CHARACTERS_MAX} characters, it has {characters}");
         return Err(Error::invalid("name", message));
     }
     // It stands in lists, logs and metrics, where one name is not to look like another, or like two lines.

@@ -41,12 +41,8 @@ pub(in super::super) fn read_field(field: &FieldDescriptor, body: &[u8]) -> Resu
 
 /// Checks the syntax of the whole body, so that errors in it have a line and a column.
 fn parse(body: &[u8]) -> Result<&str, Error> {
-    let text = std::str::from_utf8(body).map_err(|error| {
-        Error::new(format!(
-            "has invalid UTF-8 at byte {}",
-            error.valid_up_to()
-        ))
-    })?;
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Error::new(format!("has invalid UTF-8 at byte {}", error.valid_up_to())))?;
     serde_json::from_str::<&RawValue>(text)
         .map(RawValue::get)
         .map_err(malformed)

@@ -204,7 +204,10 @@ mod tests {
             json!([["admin"]]),
         ] {
             let error = role(&ours, &json!({ "role": claim })).unwrap_err();
-            assert!(error.contains("role must be a word or a list of words"), "{error}");
+            assert!(
+                error.contains("role must be a word or a list of words"),
+                "{error}"
+            );
         }
         let many: Vec<_> = (0..1_000).map(|_| "x".repeat(1_000)).collect();
         assert!(role(&ours, &json!({ "role": many })).unwrap_err().len() < 1_000);

@@ -171,10 +171,7 @@ fn malformed_json_is_named_with_line_and_column() {
         "the body must be a JSON object, got an array"
     );
     let error = read(&message("CreateTenantRequest"), b"\"\xff\"").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the body has invalid UTF-8 at byte 1"
-    );
+    assert_eq!(error.to_string(), "the body has invalid UTF-8 at byte 1");
     assert!(refused("CreateTenantRequest", "{} x").contains("trailing characters"));
 }
 
@@ -189,7 +186,10 @@ fn wide_integers_are_read_from_numbers_and_strings() {
         assert_eq!(request.cursor, 9_007_199_254_740_993);
     }
     let error = refused("ListMessagesRequest", r#"{"cursor":"9223372036854775808"}"#);
-    assert!(error.starts_with("cursor must be an integer from 0 to"), "{error}");
+    assert!(
+        error.starts_with("cursor must be an integer from 0 to"),
+        "{error}"
+    );
 }
 
 #[test]
