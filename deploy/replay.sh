@@ -49,7 +49,7 @@ while [ $# -gt 0 ]; do
   esac
 done
 [ -n "$tenant" ] || wrong "whose dead letters? Name a tenant"
-[[ $per_second =~ ^[0-9]{0,7}$ ]] || wrong "--per-second is to be a number, not $per_second"
+[[ $per_second =~ ^[0-9]{0,7}$ ]] || wrong "--per-second must be a number, got $per_second"
 for tool in curl jq; do
   command -v "$tool" >/dev/null || { echo "$tool is needed, and is not installed" >&2; exit 1; }
 done
@@ -62,7 +62,7 @@ if [ -n "$data" ] || [ -z "${JALUR_URL:-}" ]; then
   token=$JALUR_ADMIN_TOKEN
 else
   token=${JALUR_TOKEN:-${JALUR_ADMIN_TOKEN:-}}
-  [ -n "$token" ] || { echo "JALUR_TOKEN is to be a token of an admin or of the tenant's tenant_admin" >&2; exit 1; }
+  [ -n "$token" ] || { echo "JALUR_TOKEN must be a token of an admin or of the tenant's tenant_admin" >&2; exit 1; }
 fi
 
 body=$(jq -cn --arg reason "$reason" --arg per_second "$per_second" \

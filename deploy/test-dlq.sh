@@ -3,7 +3,7 @@
 #
 #   deploy/test-dlq.sh [DATA]     DATA is that stack's data folder, .jalur unless said otherwise
 #
-# Needs curl alone. It makes a tenant of its own and deletes it. Exits 0 when all is as it is to be, 1 at the first
+# Needs curl alone. It makes a tenant of its own and deletes it. Exits 0 when all is as it should be, 1 at the first
 # thing that is not.
 set -euo pipefail
 
@@ -54,7 +54,7 @@ settled() { api GET "/api/tenants/$tenant" | grep -q '"queue_depth":0'; }
 say "1. A poison message between two good ones, in $queue"
 id=01a1fc36-0000-7000-8000-000000000001
 publish "$queue" "" '{"order": 1}'
-publish "$queue" "$id" 'this is no JSON'
+publish "$queue" "$id" 'this is not JSON'
 publish "$queue" "" '{"order": 2}'
 eventually "its neighbours are stored" stored 2
 eventually "it is a dead letter" buried 1
@@ -64,7 +64,7 @@ first=$(api GET "$letters")
 printf '  %s\n' "$first"
 expect "it has the message's id" "$(field id <<<"$first")" "$id"
 expect "its reason is not_json" "$(field reason <<<"$first")" not_json
-expect "its payload is the body" "$(field payload <<<"$first")" 'this is no JSON'
+expect "its payload is the body" "$(field payload <<<"$first")" 'this is not JSON'
 expect "reading it again answers the same" "$(api GET "$letters")" "$first"
 
 say "3. Replayed, it fails again: nobody has repaired it"
@@ -91,4 +91,4 @@ expect "it is stored once" "$(count "\"id\":\"$good\"" <<<"$messages")" 1
 expect "three messages are stored in all" "$(count '"position"' <<<"$messages")" 3
 expect "and there is no dead letter" "$(api GET "$letters")" '{"dead_letters":[]}'
 
-say "All of it is as it is to be."
+say "All of it is as it should be."

@@ -5,7 +5,7 @@
 #
 # PROGRAMS is the folder of the two programs, target/debug unless said otherwise. Needs curl, openssl, and PostgreSQL and
 # RabbitMQ installed. Everything is made below a temporary folder, on ports of 127.0.0.1, and removed at the end. Exits 0
-# when all is as it is to be, 1 at the first thing that is not.
+# when all is as it should be, 1 at the first thing that is not.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -190,4 +190,4 @@ fails "whoever has none is refused" "" api GET "/api/tenants/$tenant"
 fails "another authority's too" "" curl -sS --cacert "$at/ca.pem" --cert "$at/impostor.pem" --key "$at/impostor.key" "$url/openapi.json"
 holds "and whoever has one is not" curl -fsS --cacert "$at/ca.pem" --cert "$at/daemon.pem" --key "$at/daemon.key" "$url/openapi.json"
 
-say "All is as it is to be."
+say "All is as it should be."

@@ -1,4 +1,4 @@
-drop table retention_turn;
+drop table turns;
 drop index tenants_retention;
 alter table tenants
     drop column max_age_seconds,

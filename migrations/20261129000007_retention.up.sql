@@ -6,15 +6,15 @@ alter table tenants
 create index tenants_retention on tenants (id)
     where phase = 'ready' and (max_age_seconds is not null or max_messages is not null);
 
--- Which control plane removes, and until when others leave it to that one. A row and no advisory lock: every step takes
--- the row and removes in one statement, so that who has lost the turn removes nothing, whatever connection it is on.
-create table retention_turn (
-    singleton boolean primary key default true check (singleton),
-    -- Another one each time that somebody takes it.
-    holder    uuid,
-    until     timestamptz not null default '-infinity'
+-- What one control plane at a time does for all of them, and until when others leave it to that one. A row and no advisory
+-- lock: what is done can take the row in the same statement, so that who has lost the turn does nothing, whatever connection
+-- it is on.
+create table turns (
+    what   text primary key,
+    holder uuid,
+    until  timestamptz not null default '-infinity'
 );
-insert into retention_turn default values;
+insert into turns (what) values ('overview'), ('retention');
 
 -- Of tenants that are gone only their ids are kept from now on.
 update tenants set name = 'gone', description = '', created_with = '{}' where phase = 'gone';

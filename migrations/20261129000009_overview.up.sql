@@ -2,13 +2,6 @@
 -- Counted from now on; what is told of it are differences.
 alter table positions add column stored bigint not null default 0;
 
--- What one control plane does for all of them, and until when it has the turn unless it takes it again.
-create table turns (
-    what   text primary key,
-    holder uuid not null,
-    until  timestamptz not null
-);
-
 -- A tenant's name as it is looked for, whatever its case: PostgreSQL's own way depends on how the database was made.
 -- Null in rows that an older control plane wrote.
 alter table tenants add column name_sought text;

@@ -31,7 +31,7 @@ impl Options {
             match value.into_string() {
                 Ok(value) => variables.push((name, value)),
                 Err(_) if name.starts_with(config::PREFIX) => {
-                    return Err(config::Error::key(name, "its value is no UTF-8"));
+                    return Err(config::Error::key(name, "its value is not UTF-8"));
                 }
                 Err(_) => {}
             }

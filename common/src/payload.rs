@@ -33,13 +33,13 @@ pub enum Error {
     #[error("the body is empty; send a JSON value")]
     Empty,
     /// It is no UTF-8.
-    #[error("the body is no UTF-8: byte {at} cannot stand there")]
+    #[error("the body has invalid UTF-8 at byte {at}")]
     NotUtf8 {
         /// The first bad byte's offset.
         at: usize,
     },
     /// It is no JSON.
-    #[error("the body is no JSON: {0}")]
+    #[error("the body is not JSON: {0}")]
     NotJson(String),
     /// It holds `\u0000` or half of a surrogate pair, which PostgreSQL cannot hold.
     #[error("the body has {what} at byte {at}, which PostgreSQL cannot hold in text")]

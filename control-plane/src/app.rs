@@ -1,19 +1,10 @@
 //! The whole program: what is built, in which order it stops.
 
-use std::{
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{num::NonZeroU32, time::Duration};
 
 use anyhow::Context as _;
 use common::{
-    admin,
-    admin::Readiness,
-    broker,
+    admin, broker,
     broker::{Broker, Meter},
     cli::Options,
     config as settings, database,
@@ -31,7 +22,6 @@ use proto::v1::{
     message_service_server::{MessageServiceServer, SERVICE_NAME as MESSAGES},
     tenant_service_server::{SERVICE_NAME as TENANTS, TenantServiceServer},
 };
-use sqlx::PgPool;
 use tokio::{
     net::TcpListener,
     time::{Instant, sleep, timeout_at},
@@ -54,9 +44,9 @@ use crate::{
     limits::{Backlogs, Callers, Limiting, PublishRates},
     memory::Memory,
     messages::{Feed, MESSAGES_MAX, Publishing, Reading, Tails},
-    migrations,
     offload::Offload,
     overview::Overview,
+    readiness::readiness,
     retention::{self, Sweep},
     tasks::Tasks,
     telemetry::Instruments,
@@ -392,41 +382,4 @@ async fn bind(key: &str, address: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("cannot listen on {address} (configuration key {key})"))
-}
-
-fn readiness(
-    pool: PgPool,
-    sessions: Sessions,
-    queues: Broker,
-    publishing: Broker,
-    sighted: Arc<AtomicBool>,
-) -> Readiness {
-    Readiness::new(move || {
-        let (pool, queues, publishing) = (pool.clone(), queues.clone(), publishing.clone());
-        let sessions = sessions.clone();
-        let sighted = Arc::clone(&sighted);
-        async move {
-            if !queues.is_up() || !publishing.is_up() {
-                return Err("waiting for RabbitMQ".into());
-            }
-            sessions.check().await.map_err(|error| error.to_string())?;
-            let version = sqlx::query_scalar::<_, Option<i64>>(
-                "select max(version) from _sqlx_migrations where success",
-            );
-            match version.fetch_one(&pool).await {
-                Ok(Some(version)) if version >= migrations::newest() => {
-                    if sighted.load(Ordering::Relaxed) {
-                        Ok(())
-                    } else {
-                        Err("looking whether the database was restored from a backup".into())
-                    }
-                }
-                Ok(_) => Err("waiting for the schema: run `control-plane migrate up`".into()),
-                Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {
-                    Err("waiting for the schema: run `control-plane migrate up`".into())
-                }
-                Err(error) => Err(format!("waiting for PostgreSQL: {error}")),
-            }
-        }
-    })
 }

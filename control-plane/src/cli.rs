@@ -74,7 +74,7 @@ enum Migrate {
 
 fn role(text: &str) -> Result<Role, String> {
     serde_json::from_value(text.into())
-        .map_err(|_| "is to be admin, tenant_admin, tenant or daemon".to_owned())
+        .map_err(|_| "must be admin, tenant_admin, tenant or daemon".to_owned())
 }
 
 fn humantime(text: &str) -> Result<Duration, String> {

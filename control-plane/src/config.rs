@@ -306,34 +306,34 @@ impl common::config::Config for Config {
         if !(1..=256).contains(&self.workers) {
             return Err(Error::key(
                 "workers",
-                format!("is to be 1 to 256, not {}", self.workers),
+                format!("must be between 1 and 256, got {}", self.workers),
             ));
         }
         let connections_min = Connections::COUNT + REQUESTS_CONNECTIONS_MIN;
         if self.database.max_connections < connections_min {
             let message = format!(
-                "is to be {connections_min} at least: {} are the fleet's own, the rest is for requests",
+                "must be {connections_min} at least: {} are the fleet's own, the rest is for requests",
                 Connections::COUNT
             );
             return Err(Error::key("database.max_connections", message));
         }
         if !(TOKEN_TTL_MIN..=TOKEN_TTL_MAX).contains(&self.auth.token_ttl) {
-            return Err(Error::key("auth.token_ttl", "is to be 10s to 24h"));
+            return Err(Error::key("auth.token_ttl", "must be between 10s and 24h"));
         }
         if !(1..=64 << 20).contains(&self.limits.message_bytes) {
             return Err(Error::key(
                 "limits.message_bytes",
-                "is to be 1 to 67108864 (64 MiB)",
+                "must be between 1 and 67108864 (64 MiB)",
             ));
         }
         if !(self.limits.message_bytes..=256 << 20).contains(&self.limits.body_bytes) {
-            let message = "is to be at least limits.message_bytes and at most 268435456 (256 MiB)";
+            let message = "must be at least limits.message_bytes and at most 268435456 (256 MiB)";
             return Err(Error::key("limits.body_bytes", message));
         }
         // One tenant has half, and what is read exists three times at most.
         let memory_bytes_min = 2 * COPIES * self.limits.body_bytes;
         if self.limits.memory_bytes < memory_bytes_min {
-            let message = format!("is to be six times limits.body_bytes at least, {memory_bytes_min}");
+            let message = format!("must be six times limits.body_bytes at least, {memory_bytes_min}");
             return Err(Error::key("limits.memory_bytes", message));
         }
         for (key, value) in [
@@ -343,16 +343,19 @@ impl common::config::Config for Config {
             if !(1..=UNDER_WAY_MAX).contains(&value) {
                 return Err(Error::key(
                     key,
-                    format!("is to be 1 to {UNDER_WAY_MAX}, not {value}"),
+                    format!("must be between 1 and {UNDER_WAY_MAX}, got {value}"),
                 ));
             }
         }
         Origins::new(&self.http.cors_origins).map_err(|error| Error::key("http.cors_origins", error))?;
         if self.depth_interval < Duration::from_millis(100) {
-            return Err(Error::key("depth_interval", "is to be 100ms at least"));
+            return Err(Error::key("depth_interval", "must be 100ms at least"));
         }
         if !(Duration::from_secs(1)..=AUDIT_AGE_MAX).contains(&self.audit.max_age) {
-            return Err(Error::key("audit.max_age", "is to be 1s to 36525d (a century)"));
+            return Err(Error::key(
+                "audit.max_age",
+                "must be between 1s and 36525d (a century)",
+            ));
         }
         self.shutdown.validate()
     }

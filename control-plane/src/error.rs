@@ -13,14 +13,20 @@ use crate::{
     memory::Full,
 };
 
+/// What is wrong with a field, as a sentence; where it begins with what was sent, that is set off.
+fn of_field(field: &str, message: &str) -> String {
+    let goes_on = message.starts_with(|first: char| first.is_ascii_lowercase());
+    format!("{field}{}{message}", if goes_on { " " } else { ": " })
+}
+
 /// Why a call failed. The text is for the caller: what was wrong and what to do.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// A field will not do.
-    #[error("{field}: {message}")]
+    #[error("{}", of_field(.field, .message))]
     Invalid { field: String, message: String },
     /// A field holds too much.
-    #[error("{field}: {message}")]
+    #[error("{}", of_field(.field, .message))]
     TooLarge { field: String, message: String },
     /// No living tenant has that id.
     #[error("tenant {0} does not exist")]

@@ -29,11 +29,13 @@ mod offload;
 mod outbound;
 mod overview;
 mod problems;
+mod readiness;
 mod request_id;
 mod retention;
 mod tasks;
 mod telemetry;
 mod tenants;
+mod turn;
 
 use std::{ffi::OsString, process::ExitCode};
 

@@ -192,7 +192,7 @@ impl shared::Config for Config {
             return Err(Error::key(
                 "id",
                 format!(
-                    "{:?} is to be 1 to 100 of letters, digits, '.', '_' and '-'",
+                    "{:?} must be 1 to 100 of letters, digits, '.', '_' and '-'",
                     self.id
                 ),
             ));
@@ -234,7 +234,10 @@ impl shared::Config for Config {
             if !(RETRY_DELAY_MIN..=RETRY_DELAY_MAX).contains(delay) {
                 return Err(Error::key(
                     "ingest.retry_delays",
-                    format!("{} is to be 100ms to 24h", humantime::format_duration(*delay)),
+                    format!(
+                        "{} must be between 100ms and 24h",
+                        humantime::format_duration(*delay)
+                    ),
                 ));
             }
         }
@@ -243,7 +246,7 @@ impl shared::Config for Config {
             return Err(Error::key(
                 "database.max_connections",
                 format!(
-                    "is to be at least {connections}: one a shard (ingest.shards), {SUSPECT_CONNECTIONS} for tenants \
+                    "must be at least {connections}: one a shard (ingest.shards), {SUSPECT_CONNECTIONS} for tenants \
                      under suspicion and one for readiness"
                 ),
             ));
@@ -264,7 +267,7 @@ fn check_endpoint(endpoint: &str, insecure: bool) -> Result<(), Error> {
         Some(("http" | "https", _)) => Ok(()),
         _ => Err(Error::key(
             KEY,
-            format!("{endpoint:?} is to be https://host:port or http://host:port"),
+            format!("{endpoint:?} must be https://host:port or http://host:port"),
         )),
     }
 }
@@ -279,7 +282,10 @@ fn within(key: &str, value: usize, min: usize, max: usize) -> Result<(), Error> 
     if (min..=max).contains(&value) {
         return Ok(());
     }
-    Err(Error::key(key, format!("{value} is to be {min} to {max}")))
+    Err(Error::key(
+        key,
+        format!("{value} must be between {min} and {max}"),
+    ))
 }
 
 #[cfg(test)]

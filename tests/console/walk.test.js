@@ -156,7 +156,7 @@ step("messages are read to the digit, and followed as they come", async () => {
   await sees(page, "followed", ".feed");
   await write(page, "Payload contains", "{");
   await press(page, "Filter");
-  await sees(page, "This is no JSON", ".field-error");
+  await sees(page, "This is not JSON", ".field-error");
   tab.clean();
 });
 
@@ -168,7 +168,7 @@ step("a poison message is read, replayed and purged", async () => {
   await press(page, "Refresh");
   await sees(page, "not json at all", ".feed");
   await page.locator(".feed summary").click();
-  await sees(page, "the body is no JSON", ".opened");
+  await sees(page, "the body is not JSON", ".opened");
   await page.locator(".headers summary").click();
   await sees(page, "x-origin", ".headers");
   await accessible(page, "dead letters");

@@ -72,7 +72,7 @@ async fn a_retention_is_set_as_a_whole_and_shown_and_what_is_none_is_refused() {
     let (_, all) = stack.get("/api/tenants", &stack.admin()).await;
     assert_eq!(all["tenants"][0]["retention"], shown().await);
 
-    let wanted = |field: &str| format!("{field}: is to be 1 to 1000000000");
+    let wanted = |field: &str| format!("{field} must be between 1 and 1000000000");
     for (sent, says) in [
         (json!({ "max_age_seconds": 0 }), wanted("max_age_seconds")),
         (json!({ "max_age_seconds": -1 }), wanted("max_age_seconds")),
@@ -85,11 +85,11 @@ async fn a_retention_is_set_as_a_whole_and_shown_and_what_is_none_is_refused() {
         // A thousand years.
         (
             json!({ "max_age_seconds": 31_536_000_000_i64 }),
-            "max_age_seconds may be an integer".to_owned(),
+            "max_age_seconds must be an integer".to_owned(),
         ),
         (
             json!({ "max_age_seconds": 1.5 }),
-            "max_age_seconds may be an integer".to_owned(),
+            "max_age_seconds must be an integer".to_owned(),
         ),
         (json!({ "max_age": "1d" }), "max_age is unknown".to_owned()),
     ] {

@@ -194,7 +194,7 @@ async fn a_message_is_one_trace_from_its_publishing_to_its_commit() {
     assert_eq!(text(&failed.attributes, "jalur.outcome"), "dead_lettered");
     let status = failed.status.clone().unwrap();
     assert!(
-        status.code() == StatusCode::Error && status.message.contains("no JSON"),
+        status.code() == StatusCode::Error && status.message.contains("not JSON"),
         "{status:?}"
     );
     assert!(collector.spans(unsampled, &[]).await.is_empty());

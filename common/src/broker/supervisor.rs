@@ -124,9 +124,9 @@ impl Supervisor {
                 Ok(Ok(connection)) => return (connection, wall),
                 // One line an outage, not one an attempt.
                 Ok(Err(error)) if !said => {
-                    warn!(connection = self.name, %error, "cannot connect to RabbitMQ; trying on")
+                    warn!(connection = self.name, %error, "cannot connect to RabbitMQ; retrying")
                 }
-                Err(_) if !said => warn!(connection = self.name, "RabbitMQ does not answer; trying on"),
+                Err(_) if !said => warn!(connection = self.name, "RabbitMQ does not answer; retrying"),
                 Ok(Err(_)) | Err(_) => {}
             }
             said = true;

@@ -232,7 +232,7 @@ fn set<C: Config>(
     {
         let path = value
             .as_str()
-            .ok_or_else(|| Error::from_source(key, from, "is to be a path"))?;
+            .ok_or_else(|| Error::from_source(key, from, "must be a path"))?;
         let text = std::fs::read_to_string(path)
             .map_err(|error| Error::from_source(key, from, format!("{path} cannot be read: {error}")))?;
         return set::<C>(

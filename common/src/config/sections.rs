@@ -161,7 +161,7 @@ impl Shutdown {
     /// Checks what the types cannot say.
     pub fn validate(&self) -> Result<(), Error> {
         if self.delay > self.grace / 2 {
-            let message = "is to be half of shutdown.grace at most, of which it is a part";
+            let message = "must be half of shutdown.grace at most, of which it is a part";
             return Err(Error::key("shutdown.delay", message));
         }
         Ok(())

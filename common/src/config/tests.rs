@@ -20,7 +20,7 @@ impl Config for Program {
 
     fn validate(&self) -> Result<(), Error> {
         if self.workers > 256 {
-            return Err(Error::key("workers", "is to be 256 at most"));
+            return Err(Error::key("workers", "must be 256 at most"));
         }
         Ok(())
     }

@@ -38,7 +38,7 @@ pub(super) fn checked(key: &str, text: &str) -> Result<Url, Error> {
     let error = |message: String| Error::key(key, message);
     let mut url = Url::parse(text).map_err(|problem| {
         error(format!(
-            "is no URL ({problem}); a user or password with / ? # @ : or % in it is to be percent-encoded"
+            "is not a URL ({problem}); a user or password with / ? # @ : or % in it must be percent-encoded"
         ))
     })?;
     let is_known =

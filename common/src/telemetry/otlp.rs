@@ -49,7 +49,7 @@ impl Wanted {
                 Some(other) => {
                     return Err(Error::Variable(
                         name,
-                        format!("may be otlp or none, not {other:?}"),
+                        format!("must be otlp or none, got {other:?}"),
                     ));
                 }
             };
@@ -58,7 +58,7 @@ impl Wanted {
                 match variable(name) {
                     Some(other) if wanted && !disabled && other != PROTOCOL => {
                         let problem = format!(
-                            "may be {PROTOCOL}, not {other:?}: a collector takes it on port 4318, unless told otherwise"
+                            "must be {PROTOCOL}, got {other:?}: a collector takes it on port 4318, unless told otherwise"
                         );
                         return Err(Error::Variable(name.to_owned(), problem));
                     }
@@ -134,7 +134,7 @@ fn client(signal: &str, variable: Variable<'_>) -> Result<reqwest::blocking::Cli
         Some((name, text)) => text
             .parse()
             .map(Duration::from_millis)
-            .map_err(|_| Error::Variable(name, format!("is to be a number of milliseconds, not {text:?}")))?,
+            .map_err(|_| Error::Variable(name, format!("must be a number of milliseconds, got {text:?}")))?,
     };
     let file = |name: &str| own(name).map(|(_, file)| file).unwrap_or_default();
     let files = ClientTls {
@@ -192,15 +192,15 @@ mod tests {
         for (variables, named) in [
             (
                 vec![("OTEL_TRACES_EXPORTER", "zipkin")],
-                "OTEL_TRACES_EXPORTER may be otlp or none",
+                "OTEL_TRACES_EXPORTER must be otlp or none",
             ),
             (
                 vec![endpoint, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
-                "OTEL_EXPORTER_OTLP_PROTOCOL may be http/protobuf, not \"grpc\"",
+                "OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf, got \"grpc\"",
             ),
             (
                 vec![endpoint, ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http/json")],
-                "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL may be",
+                "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL must be",
             ),
         ] {
             let error = wanted(&variables).unwrap_err();

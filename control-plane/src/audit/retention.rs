@@ -45,7 +45,7 @@ pub(crate) async fn remove_old(pool: PgPool, max_age: Duration, stop: Cancellati
             }
             Err(cause) => {
                 if !failing {
-                    warn!(cause, "cannot remove old rows of the audit trail; trying on");
+                    warn!(cause, "cannot remove old rows of the audit trail; retrying");
                 }
                 failing = true;
                 interval(max_age)

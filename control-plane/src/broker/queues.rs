@@ -39,7 +39,7 @@ pub(crate) enum Error {
     Broker(#[from] broker::Error),
     /// A queue of that name is there, and is not the one that was asked for. Trying again changes nothing.
     #[error(
-        "the queue {queue} is there, but not as it is to be: {detail}; let it run empty and delete it in RabbitMQ, and it is made anew"
+        "the queue {queue} is there, but not as it should be: {detail}; let it run empty and delete it in RabbitMQ, and it is made anew"
     )]
     Mismatch {
         /// Its name.
@@ -51,7 +51,7 @@ pub(crate) enum Error {
     },
     /// An exchange of that name cannot be had as it is to be. Trying again changes nothing.
     #[error(
-        "the exchange {exchange} is not as it is to be: {detail}; delete it in RabbitMQ, and it is made anew"
+        "the exchange {exchange} is not as it should be: {detail}; delete it in RabbitMQ, and it is made anew"
     )]
     Exchange {
         /// Its name.
@@ -337,7 +337,7 @@ fn difference(text: &str) -> String {
             _ => "",
         };
         Some(format!(
-            "its {argument} is {}, and is to be {}{meaning}",
+            "its {argument} is {}, and must be {}{meaning}",
             value(current),
             value(received)
         ))
@@ -356,25 +356,25 @@ mod tests {
             difference(&text(
                 "'x-max-length' for queue 'q' in vhost '/': received none but current is the value '10' of type 'signedint'"
             )),
-            "its x-max-length is 10, and is to be none"
+            "its x-max-length is 10, and must be none"
         );
         assert_eq!(
             difference(&text(
                 "'durable' for queue 'q' in vhost '/': received 'true' but current is 'false'"
             )),
-            "its durable is false, and is to be true"
+            "its durable is false, and must be true"
         );
         assert_eq!(
             difference(&text(
                 "'x-queue-type' for queue 'q' in vhost 'v': received the value 'quorum' of type 'longstr' but current is none"
             )),
-            "its x-queue-type is none, and is to be quorum"
+            "its x-queue-type is none, and must be quorum"
         );
         let limit = difference(&text(
             "'x-delivery-limit' for queue 'q' in vhost '/': received '1000000' but current is '-1'",
         ));
         assert!(
-            limit.starts_with("its x-delivery-limit is -1, and is to be 1000000 (before RabbitMQ 4"),
+            limit.starts_with("its x-delivery-limit is -1, and must be 1000000 (before RabbitMQ 4"),
             "{limit}"
         );
         assert_eq!(difference("anything else"), "the broker does not say in what");

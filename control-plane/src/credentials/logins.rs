@@ -108,7 +108,7 @@ impl Logins {
                         failing = false;
                     }
                     Err(error) if !failing => {
-                        warn!(%error, "cannot remove the logins of revoked credentials; trying on");
+                        warn!(%error, "cannot remove the logins of revoked credentials; retrying");
                         failing = true;
                     }
                     _ => {}

@@ -56,7 +56,7 @@ impl NewCredential {
     pub(crate) fn new(role: Role, label: String, amqp: bool) -> Result<Self, Error> {
         let characters = label.chars().count();
         if characters > LABEL_CHARACTERS_MAX {
-            let message = format!("is to be {LABEL_CHARACTERS_MAX} characters at most, it has {characters}");
+            let message = format!("must have at most {LABEL_CHARACTERS_MAX} characters, it has {characters}");
             return Err(Error::invalid("label", message));
         }
         // It stands in lists and logs, where one label is not to look like another, or like two lines.

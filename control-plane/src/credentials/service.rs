@@ -117,7 +117,7 @@ impl Credentials {
     /// Revokes a credential. Its tokens are refused within seconds, on every control plane.
     pub(crate) async fn revoke(&self, tenant: TenantId, client_id: &str) -> Result<(), Error> {
         let id = Uuid::try_parse(client_id).map_err(|_| {
-            let message = format!("may be a credential's UUID, not {:?}", excerpt(client_id));
+            let message = format!("must be a credential's UUID, got {:?}", excerpt(client_id));
             Error::invalid("client_id", message)
         })?;
         self.tenants.get(tenant).await?;
@@ -127,7 +127,7 @@ impl Credentials {
             let removed = self.logins.remove(id).await;
             removed.map_err(|error| {
                 Error::Unavailable(format!(
-                    "credential {id} is revoked, but its login at RabbitMQ is not removed yet: {error}. Nothing more is to be \
+                    "credential {id} is revoked, but its login at RabbitMQ is not removed yet: {error}. Nothing more needs to be \
                      done: it goes as soon as that is possible"
                 ))
             })?;

@@ -25,7 +25,7 @@ impl PerSecond {
             Some(count) if (1..=PER_SECOND_MAX).contains(&count) => Ok(Some(Self(count.unsigned_abs()))),
             Some(count) => Err(Error::invalid(
                 "per_second",
-                format!("is to be 1 to {PER_SECOND_MAX}, not {count}; leave it out for no bound"),
+                format!("must be between 1 and {PER_SECOND_MAX}, got {count}; leave it out for no bound"),
             )),
         }
     }

@@ -49,7 +49,7 @@ impl Token {
             return Ok(None);
         }
         let token = Self::decode(text)
-            .ok_or("is to be the next_page_token of another page of dead letters, or absent")
+            .ok_or("must be the next_page_token of another page of dead letters, or absent")
             .and_then(|token| match (token.tenant == tenant, token.reason == reason) {
                 (true, true) => Ok(token),
                 (false, _) => Err("is of another tenant's dead letters; begin without one"),

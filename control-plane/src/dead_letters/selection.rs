@@ -33,7 +33,7 @@ pub(crate) fn reason(word: &str) -> Result<Option<Reason>, Error> {
         (_, Some(reason)) => Ok(Some(reason)),
         (_, None) => {
             let words = Reason::ALL.map(Reason::as_str).join(", ");
-            let message = format!("is to be one of {words}, not {:?}", excerpt(word));
+            let message = format!("must be one of {words}, got {:?}", excerpt(word));
             Err(Error::invalid("reason", message))
         }
     }
@@ -52,7 +52,7 @@ impl Selection {
             }
             (false, 1..=IDS_MAX) => {}
             (false, count) => {
-                let message = format!("is to hold 1 to {IDS_MAX} ids, not {count}");
+                let message = format!("must hold between 1 and {IDS_MAX} ids, got {count}");
                 return Err(Error::invalid("ids", message));
             }
         }
@@ -60,7 +60,7 @@ impl Selection {
             Ok(id) => Ok((id, false)),
             Err(_) => Err(Error::invalid(
                 format!("ids[{index}]"),
-                format!("{:?} is no UUID", excerpt(text)),
+                format!("{:?} is not a UUID", excerpt(text)),
             )),
         };
         let ids = ids.iter().enumerate().map(parse).collect::<Result<_, _>>()?;

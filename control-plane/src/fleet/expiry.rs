@@ -65,7 +65,7 @@ impl Expiry {
                     if failing {
                         debug!(%error, "still cannot see the daemons' leases");
                     } else {
-                        warn!(%error, "cannot see the daemons' leases; trying on");
+                        warn!(%error, "cannot see the daemons' leases; retrying");
                     }
                     failing = true;
                     EVERY

@@ -58,7 +58,7 @@ fn parse(origin: &str) -> Result<HeaderValue, String> {
         || url::Url::parse(origin).is_ok_and(|url| url.origin().ascii_serialization() == origin);
     let value = HeaderValue::from_str(origin).ok().filter(|_| is);
     value.ok_or_else(|| {
-        format!("is to hold origins, such as https://console.example.com, or *, not {origin:?}")
+        format!("must hold origins, such as https://console.example.com, or *, got {origin:?}")
     })
 }
 

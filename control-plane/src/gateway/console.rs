@@ -162,7 +162,7 @@ async fn sign_in(codes: &Codes, keys: &Keys, body: Body) -> Result<String, Error
     let body = body.map_err(|_| Error::too_large(BODY_BYTES_MAX))?;
     let SignIn { code } = serde_json::from_slice(&body).map_err(|error| {
         Error::invalid(format!(
-            r#"the body is to be {{"code":"…"}}, as the link has it: {error}"#
+            r#"the body must be {{"code":"…"}}, as the link has it: {error}"#
         ))
     })?;
     let redeemed = codes.redeem(&code).await;

@@ -79,7 +79,7 @@ mod tests {
         let status: Status = Reason::TenantFull
             .failure("full")
             .about("tenant_id", 1)
-            .blames("messages[0].id", "is no UUID")
+            .blames("messages[0].id", "is not a UUID")
             .into();
         let request = RequestId::of(&Extensions::new());
         let told = complete(&status, &request);
@@ -93,7 +93,7 @@ mod tests {
                 },
                 {
                     "@type": "type.googleapis.com/google.rpc.BadRequest",
-                    "field_violations": [{ "field": "messages[0].id", "description": "is no UUID" }],
+                    "field_violations": [{ "field": "messages[0].id", "description": "is not a UUID" }],
                 },
                 { "@type": "type.googleapis.com/google.rpc.RetryInfo", "retry_delay": "1s" },
                 { "@type": "type.googleapis.com/google.rpc.RequestInfo", "request_id": request.as_str() },

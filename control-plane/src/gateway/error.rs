@@ -15,7 +15,7 @@ use super::{
 use crate::{excerpt::excerpt, failure::Reason, memory::Full, request_id::RequestId};
 
 /// What a user is told of a fault of ours; the log has the rest.
-const INTERNAL: &str = "something failed here, and the log says what; the request may be sent again";
+const INTERNAL: &str = "internal error; see the server log; the request may be sent again";
 
 /// How the decoder of requests begins what it says, which reaches us as a fault of ours.
 const UNDECODABLE: &str = "failed to decode Protobuf message";

@@ -110,7 +110,7 @@ pub(super) fn resume(headers: &HeaderMap, message: &mut DynamicMessage) -> Resul
     }
     let cursor = json::from_text(&field, &text).map_err(|_| {
         let problem = format!(
-            "is to be the id of an event, which is a position, not {:?}",
+            "must be the id of an event, which is a position, got {:?}",
             excerpt(&text)
         );
         json::Error::field("Last-Event-ID", problem)

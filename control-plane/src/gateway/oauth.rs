@@ -119,7 +119,7 @@ impl Form {
                 )));
             }
             other => {
-                let message = format!("grant_type may be {GRANT}, not {:?}", excerpt(other));
+                let message = format!("grant_type must be {GRANT}, got {:?}", excerpt(other));
                 return Err(Error::invalid(message).in_oauth("unsupported_grant_type"));
             }
         }
@@ -283,7 +283,7 @@ mod tests {
             (
                 "",
                 "grant_type=password&username=u",
-                "unsupported_grant_type: grant_type may be",
+                "unsupported_grant_type: grant_type must be",
             ),
             (
                 "",

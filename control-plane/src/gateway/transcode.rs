@@ -118,7 +118,7 @@ fn decoded_form<'a>(name: &str, text: &'a str) -> Result<Cow<'a, str>, Error> {
 fn decoded<'a>(name: &str, text: &'a str) -> Result<Cow<'a, str>, Error> {
     percent_decode_str(text)
         .decode_utf8()
-        .map_err(|_| json::Error::field(name, "is no UTF-8 once its %-escapes are decoded").into())
+        .map_err(|_| json::Error::field(name, "is not UTF-8 once its %-escapes are decoded").into())
 }
 
 #[cfg(test)]
@@ -180,20 +180,20 @@ mod tests {
             ("/messages?limit=1&limit=1", "limit stands in the query twice"),
             (
                 "/messages?created_before=",
-                "created_before may be a time in RFC 3339",
+                "created_before must be a time in RFC 3339",
             ),
-            ("/messages?order=", "order may be one of \"oldest\", \"newest\""),
+            ("/messages?order=", "order must be one of \"oldest\", \"newest\""),
             (
                 "/messages?limit=ten",
-                "limit may be an integer, not \"ten\". At most how many",
+                "limit must be an integer, got \"ten\". At most how many",
             ),
             (
                 "/messages?limit=3000000000",
-                "limit may be an integer from 1 to 1000",
+                "limit must be an integer from 1 to 1000",
             ),
-            ("/messages?cursor=1.5", "cursor may be an integer, not \"1.5\""),
-            ("/messages?tenant_id=%ff", "tenant_id is no UTF-8"),
-            ("/tenants/%ff/messages", "tenant_id is no UTF-8"),
+            ("/messages?cursor=1.5", "cursor must be an integer, got \"1.5\""),
+            ("/messages?tenant_id=%ff", "tenant_id is not UTF-8"),
+            ("/tenants/%ff/messages", "tenant_id is not UTF-8"),
         ] {
             let error = read(Verb::GET, uri, "").unwrap_err();
             assert!(error.starts_with(wanted), "{uri}: {error}");

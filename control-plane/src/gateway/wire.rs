@@ -59,8 +59,8 @@ fn count(field: &FieldDescriptor, lists: &mut Vec<(u32, usize)>) -> Result<(), S
     });
     lists[at].1 += 1;
     if lists[at].1 > LIST_MAX {
-        let problem = format!("is to hold {LIST_MAX} at most, not more");
-        let failure = Reason::InvalidField.failure(format!("{}: {problem}", field.name()));
+        let problem = format!("must hold {LIST_MAX} at most, got more");
+        let failure = Reason::InvalidField.failure(format!("{} {problem}", field.name()));
         return Err(failure.blames(field.name(), &problem).into());
     }
     Ok(())
@@ -128,7 +128,7 @@ mod tests {
     fn as_many_as_a_list_may_hold_pass_and_one_more_does_not() {
         assert_eq!(checked("PublishMessagesRequest", &publish(LIST_MAX)), Ok(()));
         let refused = checked("PublishMessagesRequest", &publish(LIST_MAX + 1)).unwrap_err();
-        assert!(refused.starts_with("messages: is to hold 1000"), "{refused}");
+        assert!(refused.starts_with("messages must hold 1000"), "{refused}");
         let empty = [0x12, 0].repeat(1 << 20);
         assert!(checked("PublishMessagesRequest", &empty).is_err());
         assert!(

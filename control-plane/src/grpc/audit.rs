@@ -28,7 +28,7 @@ impl AuditService for AuditApi {
         let limit = page_size("limit", request.limit)?;
         let cursor = request.cursor;
         if cursor < 0 {
-            return Err(Error::invalid("cursor", "is to be the next_cursor of a page, or 0").into());
+            return Err(Error::invalid("cursor", "must be the next_cursor of a page, or 0").into());
         }
         let tenant = match request.tenant_id.as_str() {
             "" => None,

@@ -85,7 +85,7 @@ fn wanted(role: i32) -> Result<Role, Error> {
         Ok(v1::CredentialRole::TenantAdmin) => Ok(Role::TenantAdmin),
         Err(_) => Err(Error::invalid(
             "role",
-            format!("is to be tenant or tenant_admin, not {role}"),
+            format!("must be tenant or tenant_admin, got {role}"),
         )),
     }
 }

@@ -104,7 +104,8 @@ impl DeadLetterService for DeadLetterApi {
 }
 
 fn letter_id(text: &str) -> Result<Uuid, Error> {
-    Uuid::try_parse(text).map_err(|_| Error::invalid("letter_id", format!("{:?} is no UUID", excerpt(text))))
+    Uuid::try_parse(text)
+        .map_err(|_| Error::invalid("letter_id", format!("{:?} is not a UUID", excerpt(text))))
 }
 
 fn dead_letter(letter: Told) -> v1::DeadLetter {

@@ -56,7 +56,7 @@ impl FleetService for FleetApi {
         let size = page_size("page_size", request.page_size)?;
         let after = request.page_token;
         if !after.is_empty() && !is_daemon_id(&after) {
-            return Err(Error::invalid("page_token", "is to be the next_page_token of a page").into());
+            return Err(Error::invalid("page_token", "must be the next_page_token of a page").into());
         }
         let (daemons, more) = self.fleet.daemons(&after, size).await?;
         let last = daemons.last().filter(|_| more);

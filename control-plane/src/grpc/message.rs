@@ -67,7 +67,7 @@ impl MessageService for MessageApi {
         let account = Account::of(&request)?;
         let id = &request.get_ref().message_id;
         let id = Uuid::try_parse(id).map_err(|_| {
-            let problem = format!("is to be a message's id, a UUID, not {:?}", excerpt(id));
+            let problem = format!("must be a message's id, a UUID, got {:?}", excerpt(id));
             Error::invalid("message_id", problem)
         })?;
         let message = self.reading.message(tenant, id, &account).await?;
@@ -87,7 +87,7 @@ impl MessageService for MessageApi {
         let own = Caller::of(&request)?.tenant();
         let &v1::StreamMessagesRequest { cursor, follow, .. } = request.get_ref();
         if cursor < 0 {
-            let message = format!("is to be the position of a message, or 0, not {cursor}");
+            let message = format!("must be the position of a message, or 0, got {cursor}");
             return Err(Error::invalid("cursor", message).into());
         }
         self.tenants.get(tenant).await?;
@@ -112,7 +112,7 @@ fn ask(request: v1::ListMessagesRequest) -> Result<Ask, Error> {
         v1::MessageOrder::Oldest => Order::Oldest,
         v1::MessageOrder::Unspecified if request.order == 0 => Order::Oldest,
         v1::MessageOrder::Unspecified => {
-            let message = format!("is to be oldest or newest, not {}", request.order);
+            let message = format!("must be oldest or newest, got {}", request.order);
             return Err(Error::invalid("order", message));
         }
     };

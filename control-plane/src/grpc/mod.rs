@@ -36,7 +36,7 @@ fn page_size(field: &str, size: Option<i32>) -> Result<usize, Error> {
         size if (1..=PAGE_MAX).contains(&size) => Ok(size.unsigned_abs() as usize),
         size => Err(Error::invalid(
             field,
-            format!("is to be 1 to {PAGE_MAX}, not {size}"),
+            format!("must be between 1 and {PAGE_MAX}, got {size}"),
         )),
     }
 }
@@ -51,7 +51,7 @@ fn time(field: &str, timestamp: Option<Timestamp>) -> Result<Option<OffsetDateTi
     let time = time
         .zip(u32::try_from(nanos).ok())
         .and_then(|(time, nanos)| time.replace_nanosecond(nanos).ok());
-    let message = "is to be a time in the years 0 to 9999, with 0 to 999,999,999 nanoseconds";
+    let message = "must be a time in the years 0 to 9999, with 0 to 999,999,999 nanoseconds";
     time.map(Some).ok_or_else(|| Error::invalid(field, message))
 }
 

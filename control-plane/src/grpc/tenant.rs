@@ -247,7 +247,7 @@ fn wanted(status: v1::TenantStatus) -> Result<tenants::Status, Error> {
         v1::TenantStatus::Active => Ok(tenants::Status::Active),
         v1::TenantStatus::Paused => Ok(tenants::Status::Paused),
         v1::TenantStatus::Creating | v1::TenantStatus::Unspecified => {
-            Err(Error::invalid("status", "is to be active or paused"))
+            Err(Error::invalid("status", "must be active or paused"))
         }
     }
 }
@@ -259,7 +259,7 @@ fn known(number: i32) -> Result<Option<tenants::Status>, Error> {
     } else {
         Err(Error::invalid(
             "status",
-            format!("is to be active or paused, not {number}"),
+            format!("must be active or paused, got {number}"),
         ))
     }
 }

@@ -120,7 +120,7 @@ impl Caller {
         let asked = match tenant_id {
             "" => None,
             text => Some(text.parse::<TenantId>().map_err(|_| {
-                let wanted = "may be a UUID, such as 0198c0de-0000-7000-8000-000000000001";
+                let wanted = "must be a UUID, such as 0198c0de-0000-7000-8000-000000000001";
                 invalid(field, &format!("{wanted}, not {:?}", excerpt(text)))
             })?),
         };
@@ -191,7 +191,7 @@ mod tests {
     fn a_bad_id_is_named_with_its_field_and_cut_short() {
         let caller = Caller::new("test", Role::Admin, None).unwrap();
         let refused = caller.scope("tenant_id", &"é".repeat(10_000)).unwrap_err();
-        assert!(refused.message().starts_with("tenant_id may be a UUID"));
+        assert!(refused.message().starts_with("tenant_id must be a UUID"));
         assert!(refused.message().len() < 300);
     }
 

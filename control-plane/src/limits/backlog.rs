@@ -110,7 +110,7 @@ impl Backlogs {
                     if failing {
                         debug!(%error, "still cannot see to the limits of tenants' backlogs");
                     } else {
-                        warn!(%error, "cannot see to the limits of tenants' backlogs; trying on");
+                        warn!(%error, "cannot see to the limits of tenants' backlogs; retrying");
                     }
                     failing = true;
                 }

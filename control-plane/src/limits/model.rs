@@ -43,7 +43,7 @@ fn check<N: Copy + Display + Ord + From<u8>>(field: &str, value: Option<N>, max:
     match value {
         Some(value) if !(N::from(1)..=max).contains(&value) => Err(Error::invalid(
             field,
-            format!("is to be 1 to {max}, or left out for no limit, not {value}"),
+            format!("must be between 1 and {max}, or left out for no limit, got {value}"),
         )),
         _ => Ok(()),
     }
@@ -69,14 +69,14 @@ mod tests {
                 store_per_second: Some(0),
                 ..most
             }),
-            "store_per_second: is to be 1 to 1000000, or left out for no limit, not 0"
+            "store_per_second must be between 1 and 1000000, or left out for no limit, got 0"
         );
         assert_eq!(
             says(Limits {
                 backlog_bytes: Some(BACKLOG_BYTES_MAX + 1),
                 ..most
             }),
-            "backlog_bytes: is to be 1 to 999999999999, or left out for no limit, not 1000000000000"
+            "backlog_bytes must be between 1 and 999999999999, or left out for no limit, got 1000000000000"
         );
     }
 }

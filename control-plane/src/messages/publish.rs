@@ -60,7 +60,10 @@ impl Publishing {
         messages: Vec<NewMessage>,
     ) -> Result<Vec<Uuid>, Error> {
         if !(1..=MESSAGES_MAX).contains(&messages.len()) {
-            let message = format!("is to hold 1 to {MESSAGES_MAX} messages, not {}", messages.len());
+            let message = format!(
+                "must hold between 1 and {MESSAGES_MAX} messages, got {}",
+                messages.len()
+            );
             return Err(Error::invalid("messages", message));
         }
         let bytes_max = self.message_bytes_max;
@@ -154,7 +157,7 @@ fn slower(tenant: TenantId, too_fast: TooFast) -> Error {
 fn check(index: usize, message: NewMessage, bytes_max: usize) -> Result<(Uuid, String), Error> {
     let id = match message.id {
         Some(text) => Uuid::try_parse(&text).map_err(|_| {
-            let problem = format!("{:?} is no UUID", excerpt(&text));
+            let problem = format!("{:?} is not a UUID", excerpt(&text));
             Error::invalid(format!("messages[{index}].id"), problem)
         })?,
         None => Uuid::now_v7(),

@@ -10,7 +10,7 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::{LATE, latest::Slot, store};
-use crate::{problems::Kind, tenants::retrying};
+use crate::{problems::Kind, tenants::retrying, turn::Turn};
 
 /// How long one reading may take: some milliseconds for thousands of tenants.
 const READING_MAX: Duration = Duration::from_secs(10);
@@ -115,7 +115,7 @@ impl Reader {
                 Ok(_) => failing = false,
                 Err(cause) if failing => debug!(cause, "cannot count yet"),
                 Err(cause) => {
-                    warn!(cause, "cannot count what is stored and what there is; trying on");
+                    warn!(cause, "cannot count what is stored and what there is; retrying");
                     failing = true;
                 }
             }
@@ -125,14 +125,14 @@ impl Reader {
                 break;
             }
         }
-        let given = timeout(GOODBYE, store::give_turn_back(&self.pool, self.holder)).await;
+        let given = timeout(GOODBYE, Turn::Overview.give_back(&self.pool, self.holder)).await;
         if !matches!(given, Ok(Ok(()))) {
             debug!("the turn could not be given back; it ends by itself");
         }
     }
 
     async fn read(&mut self, lease: Duration) -> Result<Counts, sqlx::Error> {
-        let has_turn = store::take_turn(&self.pool, self.holder, lease).await?;
+        let has_turn = Turn::Overview.take(&self.pool, self.holder, lease).await?;
         let stored = Stored {
             of: Arc::new(store::stored(&self.pool).await?),
             at: Instant::now(),

@@ -119,7 +119,7 @@ impl Reader {
                 let until = start + 2 * (self.interval + start.elapsed()) + LATE;
                 self.slot.put(depths, until);
                 if problem.is_some() && told.is_none() {
-                    warn!(problem, "cannot read what waits in all queues at once; trying on");
+                    warn!(problem, "cannot read what waits in all queues at once; retrying");
                 }
                 told = problem;
                 sleep(self.interval).await;

@@ -9,35 +9,6 @@ use uuid::Uuid;
 use super::counts::System;
 use crate::problems;
 
-/// The turn that tells the system's metrics.
-const TURN: &str = "metrics";
-
-/// Takes the turn for `lease`, or keeps it, unless another has it.
-pub(super) async fn take_turn(
-    executor: impl PgExecutor<'_>,
-    holder: Uuid,
-    lease: Duration,
-) -> Result<bool, sqlx::Error> {
-    let taken = sqlx::query_scalar(
-        "insert into turns (what, holder, until) values ($1, $2, now() + make_interval(secs => $3))
-         on conflict (what) do update set holder = excluded.holder, until = excluded.until
-             where turns.holder = excluded.holder or turns.until < now()
-         returning true",
-    );
-    let taken = taken.bind(TURN).bind(holder).bind(lease.as_secs_f64());
-    Ok(taken.fetch_optional(executor).await?.unwrap_or_default())
-}
-
-/// Lets the next one have it at once.
-pub(super) async fn give_turn_back(executor: impl PgExecutor<'_>, holder: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query("delete from turns where what = $1 and holder = $2")
-        .bind(TURN)
-        .bind(holder)
-        .execute(executor)
-        .await
-        .map(drop)
-}
-
 /// How many messages of each tenant were stored in all.
 pub(super) async fn stored(executor: impl PgExecutor<'_>) -> Result<HashMap<TenantId, i64>, sqlx::Error> {
     let rows: Vec<(Uuid, i64)> = sqlx::query_as("select tenant_id, stored from positions")

@@ -1,7 +1,7 @@
 //! What is kept of a tenant's messages: what is older, or more, is removed while others are stored and read.
 //!
 //! [`model`] checks what is asked for, [`plan`] decides what to do next about one tenant, [`store`] is the SQL, and
-//! [`sweep`] is the loop that one control plane at a time runs, for as long as it has the [`turn`].
+//! [`sweep`] is the loop that one control plane at a time runs, for as long as it has the [turn](crate::turn).
 //!
 //! Rows are deleted, and no sub-partitions dropped: a message's id is to be unique in its tenant's table, and a unique key
 //! of a partitioned table has to hold what it is partitioned by.
@@ -10,7 +10,6 @@ mod model;
 mod plan;
 mod store;
 mod sweep;
-mod turn;
 
 pub(crate) use self::{model::Retention, store::pool, sweep::Sweep};
 

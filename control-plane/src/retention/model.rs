@@ -36,7 +36,7 @@ fn check(field: &str, value: Option<i32>, max: i32) -> Result<(), Error> {
     match value {
         Some(value) if !(1..=max).contains(&value) => Err(Error::invalid(
             field,
-            format!("is to be 1 to {max}, or left out to keep messages for ever, not {value}"),
+            format!("must be between 1 and {max}, or left out to keep messages for ever, got {value}"),
         )),
         _ => Ok(()),
     }
@@ -65,11 +65,11 @@ mod tests {
         let says = |retention: Retention| retention.check().unwrap_err().to_string();
         assert_eq!(
             says(retention(Some(0), None)),
-            "max_age_seconds: is to be 1 to 1000000000, or left out to keep messages for ever, not 0"
+            "max_age_seconds must be between 1 and 1000000000, or left out to keep messages for ever, got 0"
         );
         assert_eq!(
             says(retention(Some(1), Some(-1))),
-            "max_messages: is to be 1 to 1000000000, or left out to keep messages for ever, not -1"
+            "max_messages must be between 1 and 1000000000, or left out to keep messages for ever, got -1"
         );
         // Some thousand years, in the smallest that is too much.
         assert!(says(retention(Some(AGE_SECONDS_MAX + 1), None)).ends_with("not 1000000001"));

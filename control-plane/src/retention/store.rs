@@ -3,6 +3,8 @@
 //! A tenant's table is addressed by its own name: through `messages` a plan would lock that too, and a deletion of somebody
 //! else's would wait for it.
 
+use std::time::Duration;
+
 use common::{config, database, database::Connect, id::TenantId};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 use time::OffsetDateTime;
@@ -11,19 +13,20 @@ use uuid::Uuid;
 use super::{
     Retention,
     plan::{Count, Remove, Removed},
-    turn::LEASE_SECONDS,
 };
-use crate::error::Error;
+use crate::{error::Error, turn::Turn};
+
+/// How long others leave the turn to a control plane that is not heard of: longer than any step.
+pub(super) const LEASE: Duration = Duration::from_secs(30);
 
 /// What a session is set to. Who has locked a table is not waited for, and a trigger that sleeps holds up others' removal for
 /// no longer than that; and a table is gone through by its index in the order
 /// of positions, whatever its statistics say, which nobody may have made yet: a million rows were sorted for each step.
-const SETTINGS: [(&str, &str); 5] = [
+const SETTINGS: [(&str, &str); 4] = [
     ("lock_timeout", "100ms"),
     ("statement_timeout", "3s"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
-    ("jit", "off"),
 ];
 /// How many tenants are read at a time.
 const TENANTS_AT_ONCE: i64 = 1_000;
@@ -131,8 +134,8 @@ pub(super) async fn remove(
     let table = kept.id.partition();
     let sql = format!(
         "with turn as (
-             update retention_turn set until = clock_timestamp() + make_interval(secs => $2)
-             where singleton and holder = $1
+             update turns set until = clock_timestamp() + make_interval(secs => $2)
+             where what = $10 and holder = $1
                    and exists (select from tenants
                                where id = $3 and phase = 'ready' and max_age_seconds is not distinct from $4
                                      and max_messages is not distinct from $5)
@@ -167,7 +170,7 @@ pub(super) async fn remove(
     let (is_ours, rows, to, seen, position, at): Row = sqlx::query_as(AssertSqlSafe(sql))
         .persistent(false)
         .bind(holder)
-        .bind(LEASE_SECONDS)
+        .bind(LEASE.as_secs_f64())
         .bind(kept.id.0)
         .bind(kept.retention.max_age_seconds)
         .bind(kept.retention.max_messages)
@@ -175,6 +178,7 @@ pub(super) async fn remove(
         .bind(remove.rows)
         .bind(remove.excess)
         .bind(remove.excess_to)
+        .bind(Turn::Retention.what())
         .fetch_one(connection)
         .await?;
     Ok(is_ours.then_some(Removed {

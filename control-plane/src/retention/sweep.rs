@@ -20,10 +20,9 @@ use uuid::Uuid;
 
 use super::{
     plan::{Known, Step},
-    store::{self, Kept},
-    turn,
+    store::{self, Kept, LEASE},
 };
-use crate::tenants::partition;
+use crate::{tenants::partition, turn::Turn};
 
 /// How often it is looked who has something to remove; and for how long, at least, that is removed before the next look.
 const EVERY: Duration = Duration::from_secs(5);
@@ -97,7 +96,8 @@ impl Sweep {
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let _ = stop.run_until_cancelled(self.sweep_on()).await;
         if let Some(holder) = self.turn {
-            let give_back = async |connection: &mut PgConnection| turn::give_back(connection, holder).await;
+            let give_back =
+                async |connection: &mut PgConnection| Turn::Retention.give_back(connection, holder).await;
             if let Err(error) = self.connection.within(GOODBYE, give_back).await {
                 debug!(%error, "could not give back the turn at removing messages; it ends by itself");
             }
@@ -116,7 +116,7 @@ impl Sweep {
                     if failing {
                         debug!(%error, "still cannot remove what tenants' retention says");
                     } else {
-                        warn!(%error, "cannot remove what tenants' retention says; trying on");
+                        warn!(%error, "cannot remove what tenants' retention says; retrying");
                     }
                     failing = true;
                     // Whatever was done may be undone.
@@ -162,7 +162,8 @@ impl Sweep {
     /// Keeps the turn, or tries to take it.
     async fn has_turn(&mut self) -> sqlx::Result<bool> {
         if let Some(holder) = self.turn {
-            let keep = async |connection: &mut PgConnection| turn::keep(connection, holder).await;
+            let keep =
+                async |connection: &mut PgConnection| Turn::Retention.keep(connection, holder, LEASE).await;
             if self.connection.within(LIMIT, keep).await? {
                 return Ok(true);
             }
@@ -170,8 +171,13 @@ impl Sweep {
         }
         // What was known another one may have changed.
         self.tenants.clear();
-        self.turn = self.connection.within(LIMIT, turn::take).await?;
-        Ok(self.turn.is_some())
+        // Another one each time: what is known is known within one turn.
+        let holder = Uuid::new_v4();
+        let take =
+            async |connection: &mut PgConnection| Turn::Retention.take(connection, holder, LEASE).await;
+        let taken = self.connection.within(LIMIT, take).await?;
+        self.turn = taken.then_some(holder);
+        Ok(taken)
     }
 
     /// The next step of one tenant; it fails where that is not the tenant's own affair.
@@ -288,7 +294,7 @@ impl Tenant {
 
     fn failed(&mut self, id: TenantId, error: &sqlx::Error) {
         if self.failures == 0 {
-            warn!(tenant = %id, %error, "cannot remove what a tenant's retention says; trying on, with growing pauses");
+            warn!(tenant = %id, %error, "cannot remove what a tenant's retention says; retrying, with growing pauses");
         } else {
             debug!(tenant = %id, %error, "still cannot remove what a tenant's retention says");
         }

@@ -16,7 +16,7 @@ impl Filter {
     pub(crate) fn new(name: &str, status: Option<Status>) -> Result<Self, Error> {
         let characters = name.chars().count();
         if characters > NAME_CHARACTERS_MAX {
-            let message = format!("is to be {NAME_CHARACTERS_MAX} characters at most, it has {characters}");
+            let message = format!("must have at most {NAME_CHARACTERS_MAX} characters, it has {characters}");
             return Err(Error::invalid("name", message));
         }
         check_text("name", name)?;

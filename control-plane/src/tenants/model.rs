@@ -133,7 +133,7 @@ pub(crate) fn parse_id(field: &str, text: &str) -> Result<TenantId, Error> {
         Error::invalid(
             field,
             format!(
-                "{:?} is no UUID such as 01910000-0000-7000-8000-000000000001",
+                "{:?} is not a UUID such as 01910000-0000-7000-8000-000000000001",
                 excerpt(text)
             ),
         )
@@ -147,7 +147,7 @@ pub(crate) fn check_workers(workers: i32) -> Result<i32, Error> {
     } else {
         Err(Error::invalid(
             "workers",
-            format!("is to be 1 to {WORKERS_MAX}, not {workers}"),
+            format!("must be between 1 and {WORKERS_MAX}, got {workers}"),
         ))
     }
 }
@@ -157,11 +157,12 @@ fn check_name(name: &str) -> Result<(), Error> {
     if name.trim().is_empty() {
         return Err(Error::invalid(
             "name",
-            format!("is to be 1 to {NAME_CHARACTERS_MAX} characters, it is empty"),
+            format!("must have between 1 and {NAME_CHARACTERS_MAX} characters, it is empty"),
         ));
     }
     if characters > NAME_CHARACTERS_MAX {
-        let message = format!("is to be 1 to {NAME_CHARACTERS_MAX} characters, it has {characters}");
+        let message =
+            format!("must have between 1 and {NAME_CHARACTERS_MAX} characters, it has {characters}");
         return Err(Error::invalid("name", message));
     }
     // It stands in lists, logs and metrics, where one name is not to look like another, or like two lines.
@@ -193,7 +194,7 @@ fn check_description(description: &str) -> Result<(), Error> {
     let characters = description.chars().count();
     if characters > DESCRIPTION_CHARACTERS_MAX {
         let message =
-            format!("is to be {DESCRIPTION_CHARACTERS_MAX} characters at most, it has {characters}");
+            format!("must have at most {DESCRIPTION_CHARACTERS_MAX} characters, it has {characters}");
         return Err(Error::invalid("description", message));
     }
     check_text("description", description)
@@ -239,7 +240,7 @@ impl FromStr for PageToken {
         parse().ok_or_else(|| {
             Error::invalid(
                 "page_token",
-                "is to be the next_page_token of another page, or empty",
+                "must be the next_page_token of another page, or empty",
             )
         })
     }

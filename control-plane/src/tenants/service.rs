@@ -215,7 +215,7 @@ impl Tenants {
         store::set_deleting(&self.pool, id).await?;
         self.finish_deleting(id).await.map_err(|error| match error {
             error if error.is_for_now() => Error::Unavailable(format!(
-                "tenant {id} is being deleted, but not all of it is gone yet: {error}. Nothing more is to be done: the rest goes as soon as that is possible"
+                "tenant {id} is being deleted, but not all of it is gone yet: {error}. Nothing more needs to be done: the rest goes as soon as that is possible"
             )),
             error => error,
         })

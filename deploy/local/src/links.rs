@@ -12,7 +12,7 @@ const FOLDER: &str = "codes";
 /// Where control planes find the codes, as a variable of theirs.
 pub(crate) fn variable(data: &Data) -> anyhow::Result<(String, String)> {
     let folder = data.folder(FOLDER)?;
-    let folder = folder.to_str().context("the data folder's path is no UTF-8")?;
+    let folder = folder.to_str().context("the data folder's path is not UTF-8")?;
     Ok(("JALUR_AUTH__SIGN_IN_FOLDER".to_owned(), folder.to_owned()))
 }
 

@@ -111,7 +111,7 @@ async fn declare(link: &Link, queue: &str, queue_type: QueueType) -> Result<(), 
             warn!(
                 %error,
                 queue,
-                "a delay queue is not as it is to be; delete it in RabbitMQ once it is empty, and it is made anew"
+                "a delay queue is not as it should be; delete it in RabbitMQ once it is empty, and it is made anew"
             );
         }
         declared => declared?,

@@ -123,13 +123,13 @@ impl Ledger {
         }
         let (workers, revision) = (assignment.workers, assignment.revision);
         if !(1..=WORKERS_MAX).contains(&workers) {
-            return Err(format!("workers: {workers} is to be 1 to {WORKERS_MAX}"));
+            return Err(format!("workers: {workers} must be between 1 and {WORKERS_MAX}"));
         }
         let store_per_second = assignment.store_per_second;
         if let Some(rate) = store_per_second
             && !(rate > 0.0 && rate.is_finite())
         {
-            return Err(format!("store_per_second: {rate} is to be more than 0"));
+            return Err(format!("store_per_second: {rate} must be more than 0"));
         }
         if self.lanes.get(&tenant).is_some_and(|known| *known > revision) {
             return Ok(None);

@@ -34,13 +34,25 @@ pub(crate) async fn fill(
     count: usize,
     bytes: usize,
 ) -> anyhow::Result<()> {
+    fill_with(connection, targets, count, bytes, |_, id| properties(id)).await
+}
+
+/// The same, with the properties that `properties` gives to each by its number and id.
+pub(crate) async fn fill_with(
+    connection: &Connection,
+    targets: &[Target],
+    count: usize,
+    bytes: usize,
+    properties: impl Fn(usize, Uuid) -> BasicProperties,
+) -> anyhow::Result<()> {
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     stream::iter(0..count)
         .map(|number| {
             let (queue, tenant) = &targets[number % targets.len()];
             let body = load::body(*tenant, number, bytes);
-            publish(&channel, queue, Uuid::now_v7(), body)
+            let id = Uuid::now_v7();
+            publish(&channel, queue, properties(number, id), body)
         })
         .buffered(WINDOW)
         .try_collect::<()>()
@@ -48,13 +60,18 @@ pub(crate) async fn fill(
     Ok(channel.close(200, "filled".into()).await?)
 }
 
-async fn publish(channel: &Channel, queue: &str, id: Uuid, body: Vec<u8>) -> anyhow::Result<()> {
+async fn publish(
+    channel: &Channel,
+    queue: &str,
+    properties: BasicProperties,
+    body: Vec<u8>,
+) -> anyhow::Result<()> {
     let options = BasicPublishOptions {
         mandatory: true,
         ..BasicPublishOptions::default()
     };
     let confirm = channel
-        .basic_publish("".into(), queue.into(), options, &body, properties(id))
+        .basic_publish("".into(), queue.into(), options, &body, properties)
         .await?
         .await?;
     ensure!(

@@ -32,7 +32,7 @@ use tests::bench::{Report, machine};
 
 use self::{
     fleet::{crowd, failover, growth, moves, propagation, reconnect},
-    ingest::{beside, latency, noise, one, pages, retention, spread, workers},
+    ingest::{beside, latency, noise, one, pages, retention, spread, traces, workers},
     peers::Node,
     plan::{Plan, Scenario},
 };
@@ -88,6 +88,7 @@ async fn main() -> anyhow::Result<()> {
             Scenario::Pages => pages::measure(&plan, &mut report).await?,
             Scenario::Reading => reading::measure(&plan, &mut report).await?,
             Scenario::Retention => retention::measure(&plan, &mut report).await?,
+            Scenario::Traces => traces::measure(&plan, &mut report).await?,
             Scenario::Propagation => propagation::measure(&plan, &mut report).await?,
             Scenario::Failover => failover::measure(&plan, &mut report).await?,
             Scenario::Moves => moves::measure(&plan, &mut report).await?,

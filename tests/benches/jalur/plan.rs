@@ -25,6 +25,8 @@ pub(crate) enum Scenario {
     Reading,
     /// Ingest while retention removes
     Retention,
+    /// Ingest while spans are sent
+    Traces,
     /// From SetConcurrency to applied
     Propagation,
     /// A daemon of three dies, or hangs
@@ -41,7 +43,7 @@ pub(crate) enum Scenario {
 
 impl Scenario {
     /// In the order of the table.
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::One,
         Self::Beside,
         Self::Spread,
@@ -51,6 +53,7 @@ impl Scenario {
         Self::Pages,
         Self::Reading,
         Self::Retention,
+        Self::Traces,
         Self::Propagation,
         Self::Failover,
         Self::Moves,

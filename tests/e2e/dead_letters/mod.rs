@@ -242,7 +242,7 @@ async fn what_is_asked_of_dead_letters_is_checked() {
             answer["message"]
                 .as_str()
                 .unwrap()
-                .contains("letter_id: \"5\" is no UUID"),
+                .contains("letter_id: \"5\" is not a UUID"),
             "{answer}"
         );
     }

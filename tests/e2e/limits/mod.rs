@@ -51,19 +51,19 @@ async fn limits_are_set_all_at_once_and_shown() {
     for (sent, says) in [
         (
             json!({ "publish_per_second": 0 }),
-            "publish_per_second: is to be 1 to 1000000",
+            "publish_per_second must be between 1 and 1000000",
         ),
         (
             json!({ "store_per_second": -1 }),
-            "store_per_second: is to be 1 to 1000000",
+            "store_per_second must be between 1 and 1000000",
         ),
         (
             json!({ "backlog_messages": 0 }),
-            "backlog_messages: is to be 1 to 1000000000",
+            "backlog_messages must be between 1 and 1000000000",
         ),
         (
             json!({ "backlog_bytes": "0" }),
-            "backlog_bytes: is to be 1 to 999999999999",
+            "backlog_bytes must be between 1 and 999999999999",
         ),
         (json!({ "per_second": 1 }), "per_second is unknown"),
     ] {

@@ -236,7 +236,7 @@ async fn a_queue_with_other_arguments_is_used_and_said_to_be_a_problem() {
         let shown = &answer["runtime"]["problem"];
         assert_eq!(shown["kind"], "queue", "{answer}");
         let detail = shown["detail"].as_str().unwrap();
-        assert!(detail.contains(&queue) && detail.contains("is to be"), "{detail}");
+        assert!(detail.contains(&queue) && detail.contains("must be"), "{detail}");
         flows(&stack, tenant).await;
         // What an operator is told to do helps.
         delete_queue(&stack, queue).await;

@@ -199,27 +199,27 @@ async fn a_filter_looks_at_so_many_and_says_where_it_is_and_bad_ones_are_told_wh
     assert_eq!(page["at_end"], true);
 
     for (query, wanted) in [
-        ("contains=%7B", "contains: is no JSON"),
-        ("contains=order", "contains: is no JSON"),
-        ("contains=%22%5Cu0000%22", "contains: has"),
-        ("order=sideways", "order may be one of \"oldest\", \"newest\""),
+        ("contains=%7B", "contains is not JSON"),
+        ("contains=order", "contains is not JSON"),
+        ("contains=%22%5Cu0000%22", "contains has"),
+        ("order=sideways", "order must be one of \"oldest\", \"newest\""),
         (
             "created_after=yesterday",
-            "created_after may be a time in RFC 3339",
+            "created_after must be a time in RFC 3339",
         ),
         (
             "created_after=2026-01-31T12:00:00",
-            "created_after may be a time in RFC 3339",
+            "created_after must be a time in RFC 3339",
         ),
         (
             "created_before=2026-13-31T12:00:00Z",
-            "created_before may be a time in RFC 3339",
+            "created_before must be a time in RFC 3339",
         ),
         (
             "created_after=2026-01-31T12:00:00Z&created_before=2026-01-31T12:00:00Z",
-            "created_before: is to be later than created_after",
+            "created_before must be later than created_after",
         ),
-        ("cursor=-1", "cursor: is to be the next_cursor of another page"),
+        ("cursor=-1", "cursor must be the next_cursor of another page"),
     ] {
         let (status, told) = stack.get(&format!("{path}?{query}"), &stack.admin()).await;
         let message = told["message"].as_str().unwrap_or_default();

@@ -159,11 +159,11 @@ async fn an_export_is_everything_there_is_and_streams_end_with_what_they_need() 
     assert!(rest.next().await.unwrap().is_none());
 
     for (query, last, wanted) in [
-        ("?cursor=-1", None, "cursor: is to be the position of a message"),
-        ("?cursor=x", None, "cursor may be an integer"),
+        ("?cursor=-1", None, "cursor must be the position of a message"),
+        ("?cursor=x", None, "cursor must be an integer"),
         ("?follow=yes", None, "follow may be true or false"),
-        ("", Some("yesterday"), "Last-Event-ID is to be the id of an event"),
-        ("", Some("-3"), "cursor: is to be the position of a message"),
+        ("", Some("yesterday"), "Last-Event-ID must be the id of an event"),
+        ("", Some("-3"), "cursor must be the position of a message"),
     ] {
         let mut request = local::http::client().get(format!("{}{path}{query}", stack.url()));
         request = request.header("authorization", format!("Bearer {}", stack.admin()));

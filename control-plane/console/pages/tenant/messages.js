@@ -123,7 +123,7 @@ function filtering(apply) {
         const wanted = {};
         const json = contains.control.value.trim();
         const problem = json && fault(json);
-        if (problem) return contains.complain(sentence(`this is no JSON: ${problem}`));
+        if (problem) return contains.complain(sentence(`this is not JSON: ${problem}`));
         if (json) wanted.contains = json;
         if (after.control.value) wanted.created_after = new Date(after.control.value).toISOString();
         if (before.control.value) wanted.created_before = new Date(before.control.value).toISOString();

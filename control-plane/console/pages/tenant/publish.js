@@ -23,7 +23,7 @@ export function publishing({ id, again }) {
       act: async () => {
         fill(said, "");
         const problem = fault(payload.control.value);
-        if (problem !== null) return payload.complain(`This is no JSON: ${problem}.`);
+        if (problem !== null) return payload.complain(`This is not JSON: ${problem}.`);
         const count = Number(copies.control.value);
         if (!Number.isInteger(count) || count < 1 || count > 1000) return copies.complain("Enter a whole number from 1 to 1,000.");
         const wanted = key.control.value.trim();

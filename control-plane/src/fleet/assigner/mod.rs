@@ -59,7 +59,7 @@ async fn run_on(pool: &PgPool, changes: &Changes) {
                 if failing {
                     debug!(%error, "still cannot assign lanes");
                 } else {
-                    warn!(%error, "cannot assign lanes; trying on");
+                    warn!(%error, "cannot assign lanes; retrying");
                 }
                 failing = true;
             }

@@ -110,7 +110,7 @@ impl Watch {
             }))) => self.session(hello, requests, responses.clone(), lifetime).await,
             Ok(Ok(_)) => Err(invalid(
                 "message",
-                "the first request of a stream is to be a hello",
+                "the first request of a stream must be a hello",
             )),
             Ok(Err(status)) => Err(status),
             Err(_) => Err(Reason::RequestTimeout.status("no hello came")),
@@ -196,7 +196,7 @@ fn report(lane: &v1::ObservedLane) -> Result<Report, Status> {
         v1::LaneState::Unspecified => {
             return Err(invalid(
                 "observed.lanes.state",
-                "is to be starting, running or stopped",
+                "must be starting, running or stopped",
             ));
         }
     };
@@ -221,7 +221,7 @@ fn problem(problem: &v1::Problem) -> Result<Problem, Status> {
         v1::ProblemKind::Unspecified => {
             return Err(invalid(
                 "observed.lanes.problem.kind",
-                "is to be queue, table, delivery or letters",
+                "must be queue, table, delivery or letters",
             ));
         }
     };
@@ -265,12 +265,12 @@ fn check(hello: &v1::Hello) -> Result<(Member, i32, BTreeMap<TenantId, i64>), St
         return Err(invalid("hello.daemon_id", message));
     }
     let incarnation = Uuid::try_parse(&hello.incarnation).map_err(|_| {
-        let message = format!("{:?} is no UUID", excerpt(&hello.incarnation));
+        let message = format!("{:?} is not a UUID", excerpt(&hello.incarnation));
         invalid("hello.incarnation", message)
     })?;
     let capacity = i32::try_from(hello.capacity).unwrap_or(i32::MAX);
     if capacity == 0 {
-        return Err(invalid("hello.capacity", "is to be 1 at least"));
+        return Err(invalid("hello.capacity", "must be 1 at least"));
     }
     let lane =
         |lane: &v1::RunningLane| Ok((tenant("hello.running.tenant_id", &lane.tenant_id)?, lane.revision));

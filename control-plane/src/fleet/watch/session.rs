@@ -186,7 +186,7 @@ impl<'a> Session<'a> {
             Some(Message::Leave(_)) => Ok(true),
             Some(Message::Renewal(_)) | None => Err(super::invalid(
                 "message",
-                "is to be an ack, observed, renewal or leave",
+                "must be an ack, observed, renewal or leave",
             )),
         }
     }
@@ -278,7 +278,7 @@ impl<'a> Session<'a> {
                 if failing {
                     debug!(daemon = self.member.id, %error, "still cannot write down what a daemon reports");
                 } else {
-                    warn!(daemon = self.member.id, %error, "cannot write down what a daemon reports; trying on");
+                    warn!(daemon = self.member.id, %error, "cannot write down what a daemon reports; retrying");
                 }
                 failing = true;
                 sleep(RETRY).await;

@@ -54,7 +54,7 @@ impl Error {
     fn unexpected(field: &FieldDescriptor, wanted: &str, sent: &str) -> Self {
         let comment = api::comment(&field.parent_message().parent_file(), field.path());
         let comment = comment.map(|comment| format!(". {comment}")).unwrap_or_default();
-        Self::new(format!("may be {wanted}, not {}{comment}", shown(sent)))
+        Self::new(format!("must be {wanted}, got {}{comment}", shown(sent)))
     }
 
     /// The same, seen from the message around it.

@@ -27,7 +27,7 @@ pub(in super::super) fn read(descriptor: &MessageDescriptor, body: &[u8]) -> Res
     let json = parse(body)?;
     if !json.starts_with('{') {
         return Err(Error::new(format!(
-            "may be a JSON object, not {}",
+            "must be a JSON object, got {}",
             super::shown(json)
         )));
     }
@@ -41,19 +41,15 @@ pub(in super::super) fn read_field(field: &FieldDescriptor, body: &[u8]) -> Resu
 
 /// Checks the syntax of the whole body, so that errors in it have a line and a column.
 fn parse(body: &[u8]) -> Result<&str, Error> {
-    let text = std::str::from_utf8(body).map_err(|error| {
-        Error::new(format!(
-            "is no UTF-8: byte {} cannot stand there",
-            error.valid_up_to()
-        ))
-    })?;
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Error::new(format!("has invalid UTF-8 at byte {}", error.valid_up_to())))?;
     serde_json::from_str::<&RawValue>(text)
         .map(RawValue::get)
         .map_err(malformed)
 }
 
 fn malformed(error: serde_json::Error) -> Error {
-    Error::new(format!("is no JSON: {error}"))
+    Error::new(format!("is not JSON: {error}"))
 }
 
 fn object(descriptor: &MessageDescriptor, json: &str) -> Result<DynamicMessage, Error> {
@@ -101,7 +97,7 @@ fn list(field: &FieldDescriptor, json: &str) -> Result<Value, Error> {
     let elements = elements(json, super::LIST_MAX + 1)?;
     if elements.len() > super::LIST_MAX {
         return Err(Error::new(format!(
-            "is to hold {} elements at most, not more",
+            "must hold {} elements at most, got more",
             super::LIST_MAX
         )));
     }

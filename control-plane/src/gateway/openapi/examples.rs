@@ -54,7 +54,7 @@ pub(super) fn answer(method: &str) -> Option<Value> {
         "id": DAEMON, "state": "ready", "capacity": 100_000, "lanes": 12, "workers": 40, "joined_at": TIME,
     });
     let mut letter = json!({
-        "id": MESSAGE, "reason": "not_json", "detail": "the body is no JSON: expected value at line 1 column 1",
+        "id": MESSAGE, "reason": "not_json", "detail": "the body is not JSON: expected value at line 1 column 1",
         "attempts": 1, "first_failed_at": TIME, "failed_at": TIME, "payload": "not json", "bytes": 8,
     });
     let running = || {

@@ -226,7 +226,7 @@ async fn roles_and_tenants_are_kept_apart_on_both_faces() {
         rest.json()["message"]
             .as_str()
             .unwrap()
-            .starts_with("id may be a UUID")
+            .starts_with("id must be a UUID")
     );
 
     let mut client = tenant_service_client::TenantServiceClient::new(gateway.router.clone());

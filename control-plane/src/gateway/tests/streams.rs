@@ -157,7 +157,7 @@ async fn a_place_to_resume_from_that_is_none_is_told() {
         assert_eq!(answer.status, StatusCode::BAD_REQUEST);
         let told = answer.json()["message"].to_string();
         assert!(
-            told.contains("Last-Event-ID is to be the id of an event"),
+            told.contains("Last-Event-ID must be the id of an event"),
             "{told}"
         );
     }

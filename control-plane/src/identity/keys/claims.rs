@@ -54,9 +54,9 @@ impl Verified {
         self.iat.ok_or_else(|| missing("iat"))?;
         let role = self.role.ok_or_else(|| missing("role"))?;
         let role = serde_json::from_value(role)
-            .map_err(|_| Error::Claims("role may be admin, tenant_admin, tenant or daemon".to_owned()))?;
+            .map_err(|_| Error::Claims("role must be admin, tenant_admin, tenant or daemon".to_owned()))?;
         let tenant = self.tenant_id.map(serde_json::from_value).transpose();
-        let tenant = tenant.map_err(|_| Error::Claims("tenant_id may be a tenant's UUID".to_owned()))?;
+        let tenant = tenant.map_err(|_| Error::Claims("tenant_id must be a tenant's UUID".to_owned()))?;
         let sub = self.sub.as_ref().and_then(Value::as_str);
         // A token from elsewhere may have another client's, which is none of our credentials.
         let credential = self.client_id.and_then(|id| serde_json::from_value(id).ok());

@@ -62,8 +62,8 @@ impl Key {
             ("", "", path) if !path.is_empty() => ("public_key_file", path),
             _ => {
                 let files = match algorithm {
-                    KeyAlgorithm::HS256 => "secret_file is to be given, and no other file",
-                    _ => "private_key_file or public_key_file is to be given, and one of them alone",
+                    KeyAlgorithm::HS256 => "secret_file must be given, and no other file",
+                    _ => "private_key_file or public_key_file must be given, and one of them alone",
                 };
                 return Err(error("algorithm", format!("{}: {files}", algorithm.word())));
             }
@@ -79,7 +79,7 @@ impl Key {
             let secret = bytes.trim_ascii_end();
             if secret.is_empty() || secret.len() < SECRET_BYTES_MIN && !insecure {
                 let message = format!(
-                    "{path} is to hold {SECRET_BYTES_MIN} bytes at least, not {}",
+                    "{path} must hold {SECRET_BYTES_MIN} bytes at least, got {}",
                     secret.len()
                 );
                 return Err(error(key, message));

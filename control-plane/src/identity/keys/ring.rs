@@ -53,7 +53,7 @@ impl Ring {
         if !secret.is_empty() {
             if secret.len() < SECRET_BYTES_MIN && !insecure {
                 let message = format!(
-                    "is to be {SECRET_BYTES_MIN} bytes at least, not {}; `openssl rand -hex 32` makes one",
+                    "must be {SECRET_BYTES_MIN} bytes at least, got {}; `openssl rand -hex 32` makes one",
                     secret.len()
                 );
                 return Err(config::Error::key("auth.secret", message));

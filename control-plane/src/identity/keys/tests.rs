@@ -136,11 +136,11 @@ fn what_is_wrong_with_a_claim_is_said_in_words_of_ours() {
         (
             "role",
             json!(["admin"]),
-            "role may be admin, tenant_admin, tenant or daemon",
+            "role must be admin, tenant_admin, tenant or daemon",
         ),
-        ("role", json!("root"), "role may be admin"),
-        ("tenant_id", json!("x"), "tenant_id may be a tenant's UUID"),
-        ("tenant_id", json!([1]), "tenant_id may be a tenant's UUID"),
+        ("role", json!("root"), "role must be admin"),
+        ("tenant_id", json!("x"), "tenant_id must be a tenant's UUID"),
+        ("tenant_id", json!([1]), "tenant_id must be a tenant's UUID"),
     ] {
         let error = with(claim, value).unwrap_err().to_string();
         assert!(error.contains(says), "{error}");

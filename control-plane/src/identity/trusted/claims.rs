@@ -54,8 +54,8 @@ impl Mapping {
                 .iter()
                 .map(Value::as_str)
                 .collect::<Option<_>>()
-                .ok_or_else(|| wrong("may be a word or a list of words".into()))?,
-            Some(_) => return Err(wrong("may be a word or a list of words".into())),
+                .ok_or_else(|| wrong("must be a word or a list of words".into()))?,
+            Some(_) => return Err(wrong("must be a word or a list of words".into())),
         };
         let roles = words.iter().filter_map(|word| self.known(word));
         roles.min_by_key(|role| rank(*role)).ok_or_else(|| {
@@ -75,7 +75,7 @@ impl Mapping {
     }
 
     fn tenant(&self, claims: &Value) -> Result<Option<Uuid>, Error> {
-        let wrong = || Error::Claims(format!("{} may be a tenant's UUID, and one alone", self.tenant));
+        let wrong = || Error::Claims(format!("{} must be a tenant's UUID, and one alone", self.tenant));
         let text = match at(claims, &self.tenant) {
             None | Some(Value::Null) => return Ok(None),
             Some(Value::String(text)) => text,
@@ -204,7 +204,10 @@ mod tests {
             json!([["admin"]]),
         ] {
             let error = role(&ours, &json!({ "role": claim })).unwrap_err();
-            assert!(error.contains("role may be a word or a list of words"), "{error}");
+            assert!(
+                error.contains("role must be a word or a list of words"),
+                "{error}"
+            );
         }
         let many: Vec<_> = (0..1_000).map(|_| "x".repeat(1_000)).collect();
         assert!(role(&ours, &json!({ "role": many })).unwrap_err().len() < 1_000);
@@ -224,12 +227,12 @@ mod tests {
                 "needs a tenant: tenant_id is missing",
             ),
             (tenant(json!([])), "needs a tenant: tenant_id is missing"),
-            (tenant(json!("acme")), "tenant_id may be a tenant's UUID"),
+            (tenant(json!("acme")), "tenant_id must be a tenant's UUID"),
             (
                 tenant(json!([TENANT, TENANT])),
-                "tenant_id may be a tenant's UUID",
+                "tenant_id must be a tenant's UUID",
             ),
-            (tenant(json!(7)), "tenant_id may be a tenant's UUID"),
+            (tenant(json!(7)), "tenant_id must be a tenant's UUID"),
             (
                 json!({ "role": "admin", "tenant_id": TENANT }),
                 "belongs to no tenant",

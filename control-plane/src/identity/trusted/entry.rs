@@ -92,7 +92,7 @@ fn entry(n: usize, configured: &Trusted, auth: &Auth, insecure: bool) -> Result<
     let mut roles = BTreeMap::new();
     for (word, text) in &configured.roles {
         let role: Role = serde_json::from_value(text.as_str().into()).map_err(|_| {
-            let message = format!("{text:?} is to be admin, tenant_admin, tenant or daemon");
+            let message = format!("{text:?} must be admin, tenant_admin, tenant or daemon");
             Error::key(place(&format!("roles.{word}")), message)
         })?;
         roles.insert(word.clone(), role);
@@ -101,7 +101,7 @@ fn entry(n: usize, configured: &Trusted, auth: &Auth, insecure: bool) -> Result<
         (url, "") if !url.is_empty() => Source::Url(address(&place("jwks_url"), url, insecure)?),
         ("", path) if !path.is_empty() => Source::File(file(&place("jwks_file"), path, &algorithms)?),
         _ => {
-            let message = "or jwks_file is to be given, and one of them alone: where its keys are";
+            let message = "or jwks_file must be given, and one of them alone: where its keys are";
             return Err(Error::key(place("jwks_url"), message));
         }
     };
@@ -125,18 +125,18 @@ fn algorithm(key: &str, text: &str) -> Result<Algorithm, Error> {
     let known = ALGORITHMS.iter().find(|known| format!("{known:?}") == text);
     known.copied().ok_or_else(|| {
         let all: Vec<_> = ALGORITHMS.iter().map(|known| format!("{known:?}")).collect();
-        Error::key(key, format!("{text:?} is to be one of {}", all.join(", ")))
+        Error::key(key, format!("{text:?} must be one of {}", all.join(", ")))
     })
 }
 
 /// What comes from there is believed, so it has to come from there.
 fn address(key: &str, text: &str, insecure: bool) -> Result<Url, Error> {
-    let wrong = || Error::key(key, format!("{text:?} is to be https://host/…"));
+    let wrong = || Error::key(key, format!("{text:?} must be https://host/…"));
     let url: Url = text.parse().map_err(|_| wrong())?;
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Error::key(
             key,
-            "is to hold no login: an issuer's keys are for everybody",
+            "must hold no login: an issuer's keys are for everybody",
         ));
     }
     match (url.scheme(), url.host_str()) {

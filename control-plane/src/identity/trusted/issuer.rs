@@ -171,7 +171,7 @@ impl Issuer {
                 let kept = before.is_some();
                 warn!(
                     issuer,
-                    error, kept, "an outside issuer's keys cannot be fetched; trying on"
+                    error, kept, "an outside issuer's keys cannot be fetched; retrying"
                 );
             }
             Err(_) => {}

@@ -40,7 +40,7 @@ impl Filter {
             && before <= after
         {
             let message =
-                "is to be later than created_after: messages are those stored from then on and before this";
+                "must be later than created_after: messages are those stored from then on and before this";
             return Err(Error::invalid("created_before", message));
         }
         let contains = Some(contains).filter(|contains| !contains.is_empty());
@@ -50,7 +50,7 @@ impl Filter {
                 let told = told.strip_prefix("the body ").unwrap_or(&told);
                 Error::invalid(
                     "contains",
-                    format!("{told}; it is to be a JSON value, such as {{\"customer\": 7}}"),
+                    format!("{told}; it must be a JSON value, such as {{\"customer\": 7}}"),
                 )
             })?;
         }
@@ -83,20 +83,20 @@ mod tests {
         for before in [now, now - Duration::seconds(1)] {
             let told = refused(Filter::new(Some(now), Some(before), String::new()));
             assert!(
-                told.starts_with("created_before: is to be later than created_after"),
+                told.starts_with("created_before must be later than created_after"),
                 "{told}"
             );
         }
         for (contains, wanted) in [
-            ("{", "contains: is no JSON"),
-            ("customer", "contains: is no JSON"),
-            ("{\"a\":\"\\u0000\"}", "contains: has"),
-            (&"[1,".repeat(1_000), "contains: is no JSON"),
+            ("{", "contains is not JSON"),
+            ("customer", "contains is not JSON"),
+            ("{\"a\":\"\\u0000\"}", "contains has"),
+            (&"[1,".repeat(1_000), "contains is not JSON"),
             (
                 &format!("{}{}", "[".repeat(2_000), "]".repeat(2_000)),
-                "contains: is nested more than",
+                "contains is nested more than",
             ),
-            (&format!("\"{}\"", "x".repeat(9_000)), "contains: is 9002 bytes"),
+            (&format!("\"{}\"", "x".repeat(9_000)), "contains is 9002 bytes"),
         ] {
             let told = refused(Filter::new(None, None, contains.to_owned()));
             assert!(

@@ -131,7 +131,7 @@ impl Reading {
             return Err(Error::invalid(
                 "cursor",
                 format!(
-                    "is to be the next_cursor of another page, or 0, not {}",
+                    "must be the next_cursor of another page, or 0, got {}",
                     ask.cursor
                 ),
             ));

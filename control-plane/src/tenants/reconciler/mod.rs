@@ -182,7 +182,7 @@ impl Keeper {
 
     fn failed(&mut self, error: &Error) {
         if !self.failing {
-            warn!(%error, "cannot see to tenants' queues and partitions; trying on");
+            warn!(%error, "cannot see to tenants' queues and partitions; retrying");
         }
         self.failing = true;
     }

@@ -76,7 +76,7 @@ fn say(tenant: &Tenant, error: Option<crate::error::Error>, known: &mut BTreeSet
         }
         Some(error) => {
             if known.len() < BATCH && known.insert(tenant.id) {
-                warn!(tenant = %tenant.id, phase = ?tenant.phase, %error, "cannot finish a tenant; trying on");
+                warn!(tenant = %tenant.id, phase = ?tenant.phase, %error, "cannot finish a tenant; retrying");
             }
         }
     }

@@ -85,7 +85,7 @@ impl Lanes {
         let lane = self.lanes.get_mut(&tenant)?;
         let (retry_at, new) = lane.consumer.failed(why, now);
         if new {
-            warn!(%tenant, why, "the queue cannot be consumed; trying on");
+            warn!(%tenant, why, "the queue cannot be consumed; retrying");
         }
         Some(retry_at)
     }

@@ -7,4 +7,5 @@ pub(crate) mod one;
 pub(crate) mod pages;
 pub(crate) mod retention;
 pub(crate) mod spread;
+pub(crate) mod traces;
 pub(crate) mod workers;

@@ -39,7 +39,7 @@ fn deep_nesting_is_passed_on_and_not_followed() {
     assert_eq!(request.messages[0].payload.as_ref().unwrap().text, payload);
     assert_eq!(
         refused("CreateTenantRequest", &format!(r#"{{"name":{payload}}}"#)),
-        "name may be a string of Unicode characters, not an array. 1 to 200 characters, unique among living \
+        "name must be a string of Unicode characters, got an array. 1 to 200 characters, unique among living \
          tenants."
     );
 }
@@ -65,26 +65,26 @@ fn a_wrong_value_is_named_with_its_path_and_what_it_may_be() {
     let body = r#"{"messages":[{"payload":1},{"id":5}]}"#;
     let error = refused("PublishMessagesRequest", body);
     assert!(
-        error.starts_with("messages[1].id may be a string of Unicode characters, not 5"),
+        error.starts_with("messages[1].id must be a string of Unicode characters, got 5"),
         "{error}"
     );
     for (body, wanted) in [
         (
             "2.5",
-            "workers may be an integer, not 2.5. How many workers the tenant has in all, 1 to 256.",
+            "workers must be an integer, got 2.5. How many workers the tenant has in all, 1 to 256.",
         ),
-        ("\"many\"", "workers may be an integer, not \"many\"."),
-        ("\"5\"", "workers may be an integer, not \"5\"."),
-        ("1e2", "workers may be an integer, not 1e2."),
-        ("true", "workers may be an integer, not true."),
-        ("[5]", "workers may be an integer, not an array."),
+        ("\"many\"", "workers must be an integer, got \"many\"."),
+        ("\"5\"", "workers must be an integer, got \"5\"."),
+        ("1e2", "workers must be an integer, got 1e2."),
+        ("true", "workers must be an integer, got true."),
+        ("[5]", "workers must be an integer, got an array."),
         (
             "2147483648",
-            "workers may be an integer from 1 to 256, not 2147483648.",
+            "workers must be an integer from 1 to 256, got 2147483648.",
         ),
         (
             "-99999999999999999999999",
-            "workers may be an integer from 1 to 256, not -999",
+            "workers must be an integer from 1 to 256, got -999",
         ),
     ] {
         let error = refused("SetConcurrencyRequest", &format!(r#"{{"workers":{body}}}"#));
@@ -92,7 +92,7 @@ fn a_wrong_value_is_named_with_its_path_and_what_it_may_be() {
     }
     let error = refused("CreateTenantRequest", r#"{"status":"gone"}"#);
     assert!(
-        error.starts_with(r#"status may be one of "active", "paused", not "gone""#),
+        error.starts_with(r#"status must be one of "active", "paused", got "gone""#),
         "{error}"
     );
     for status in [
@@ -108,17 +108,17 @@ fn a_wrong_value_is_named_with_its_path_and_what_it_may_be() {
     }
     let error = refused("PublishMessagesRequest", r#"{"messages":{}}"#);
     assert!(
-        error.starts_with("messages may be an array, not an object"),
+        error.starts_with("messages must be an array, got an object"),
         "{error}"
     );
     let error = refused("PublishMessagesRequest", r#"{"messages":[null]}"#);
     assert!(
-        error.starts_with("messages[0] may be an object, not null"),
+        error.starts_with("messages[0] must be an object, got null"),
         "{error}"
     );
     let error = refused("CreateTenantRequest", r#"{"name":"\ud800"}"#);
     assert!(
-        error.starts_with("name may be a string of Unicode characters"),
+        error.starts_with("name must be a string of Unicode characters"),
         "{error}"
     );
 }
@@ -148,7 +148,7 @@ fn a_list_holds_so_many_elements_and_no_more_are_looked_at() {
     assert_eq!(publish(&publish_of(1_000)).messages.len(), 1_000);
     assert_eq!(
         refused("PublishMessagesRequest", &publish_of(1_001)),
-        "messages is to hold 1000 elements at most, not more"
+        "messages must hold 1000 elements at most, got more"
     );
     // Members beyond what a message can have are not collected either.
     let members = vec![r#""a":0"#; 1_000].join(",");
@@ -164,17 +164,14 @@ fn a_list_holds_so_many_elements_and_no_more_are_looked_at() {
 fn malformed_json_is_named_with_line_and_column() {
     assert_eq!(
         refused("CreateTenantRequest", "{\n\"name\":}"),
-        "the body is no JSON: expected value at line 2 column 8"
+        "the body is not JSON: expected value at line 2 column 8"
     );
     assert_eq!(
         refused("CreateTenantRequest", "[]"),
-        "the body may be a JSON object, not an array"
+        "the body must be a JSON object, got an array"
     );
     let error = read(&message("CreateTenantRequest"), b"\"\xff\"").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "the body is no UTF-8: byte 1 cannot stand there"
-    );
+    assert_eq!(error.to_string(), "the body has invalid UTF-8 at byte 1");
     assert!(refused("CreateTenantRequest", "{} x").contains("trailing characters"));
 }
 
@@ -189,7 +186,10 @@ fn wide_integers_are_read_from_numbers_and_strings() {
         assert_eq!(request.cursor, 9_007_199_254_740_993);
     }
     let error = refused("ListMessagesRequest", r#"{"cursor":"9223372036854775808"}"#);
-    assert!(error.starts_with("cursor may be an integer from 0 to"), "{error}");
+    assert!(
+        error.starts_with("cursor must be an integer from 0 to"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -201,7 +201,7 @@ fn a_time_is_read_in_any_zone() {
         (created_at.seconds, created_at.nanos),
         (1_769_860_800, 500_000_000)
     );
-    assert!(refused("Tenant", r#"{"created_at":5}"#).starts_with("created_at may be a time in RFC 3339"));
+    assert!(refused("Tenant", r#"{"created_at":5}"#).starts_with("created_at must be a time in RFC 3339"));
 }
 
 proptest::proptest! {

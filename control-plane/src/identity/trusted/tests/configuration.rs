@@ -46,7 +46,7 @@ fn what_is_wrong_is_told_by_its_place() {
         ("[{ issuer: i }]".to_owned(), "auth.trusted[0].jwks_url"),
         (
             more("jwks_file: /x"),
-            "auth.trusted[0].jwks_url: or jwks_file is to be given",
+            "auth.trusted[0].jwks_url: or jwks_file must be given",
         ),
         (
             "[{ issuer: i, jwks_url: 'http://h/jwks' }]".to_owned(),
@@ -54,7 +54,7 @@ fn what_is_wrong_is_told_by_its_place() {
         ),
         (
             "[{ issuer: i, jwks_url: 'https://u:hunter2@h/jwks' }]".to_owned(),
-            "auth.trusted[0].jwks_url: is to hold no login",
+            "auth.trusted[0].jwks_url: must hold no login",
         ),
         (
             "[{ issuer: i, jwks_url: 'file:///etc/jwks' }]".to_owned(),
@@ -62,7 +62,7 @@ fn what_is_wrong_is_told_by_its_place() {
         ),
         (
             "[{ issuer: i, jwks_url: jwks }]".to_owned(),
-            "auth.trusted[0].jwks_url: \"jwks\" is to be https://",
+            "auth.trusted[0].jwks_url: \"jwks\" must be https://",
         ),
         (
             "[{ issuer: i, jwks_file: /nope }]".to_owned(),
@@ -78,7 +78,7 @@ fn what_is_wrong_is_told_by_its_place() {
         ),
         (
             more("algorithms: [RS256, HS256]"),
-            "auth.trusted[0].algorithms[1]: \"HS256\" is to be one of RS256",
+            "auth.trusted[0].algorithms[1]: \"HS256\" must be one of RS256",
         ),
         (
             more("algorithms: [none]"),
@@ -86,7 +86,7 @@ fn what_is_wrong_is_told_by_its_place() {
         ),
         (
             more("roles: { ops: root }"),
-            "auth.trusted[0].roles.ops: \"root\" is to be admin",
+            "auth.trusted[0].roles.ops: \"root\" must be admin",
         ),
         (more("role_claim: ''"), "auth.trusted[0].role_claim"),
         (more("tenant_claim: ''"), "auth.trusted[0].tenant_claim"),
