@@ -13,9 +13,11 @@ use crate::{
     memory::Full,
 };
 
-/// What is wrong with a field, as a sentence; where it begins with what was sent, that is set off.
+/// What is wrong with a field, as a sentence where it can be one.
 fn of_field(field: &str, message: &str) -> String {
-    let goes_on = message.starts_with(|first: char| first.is_ascii_lowercase());
+    let goes_on = ["must ", "is ", "has "]
+        .iter()
+        .any(|verb| message.starts_with(verb));
     format!("{field}{}{message}", if goes_on { " " } else { ": " })
 }
 

@@ -62,7 +62,7 @@ impl NewCredential {
         // It stands in lists and logs, where one label is not to look like another, or like two lines.
         if let Some(at) = label.chars().position(is_unseen) {
             let message = format!(
-                "is to have no line breaks, control characters or marks that change the direction of writing; character {} is one",
+                "must have no line breaks, control characters or marks that change the direction of writing; character {} is one",
                 at + 1
             );
             return Err(Error::invalid("label", message));
@@ -91,7 +91,7 @@ mod tests {
         }
         for bad in ["ä".repeat(101), "a\nb".into(), "a\0".into(), "a\u{202e}b".into()] {
             let error = new(&bad).unwrap_err().to_string();
-            assert!(error.starts_with("label: "), "{error}");
+            assert!(error.starts_with("label "), "{error}");
         }
     }
 

@@ -70,7 +70,7 @@ mod tests {
         for bad in [0, -1, PER_SECOND_MAX + 1] {
             let error = PerSecond::new(Some(bad)).unwrap_err().to_string();
             assert!(
-                error.starts_with("per_second: ") && error.contains("1 to 1000000"),
+                error.starts_with("per_second must") && error.contains("1 and 1000000"),
                 "{error}"
             );
         }

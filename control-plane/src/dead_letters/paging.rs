@@ -330,7 +330,7 @@ mod tests {
         ] {
             let error = read(text, tenant, reason).unwrap_err().to_string();
             assert!(
-                error.starts_with("page_token: ") && error.contains(word),
+                error.starts_with("page_token ") && error.contains(word),
                 "{text}: {error}"
             );
         }

@@ -141,7 +141,7 @@ mod tests {
         for (ids, all, words) in [
             (ids(1), true, "ids, all: "),
             (vec![], false, "ids, all: "),
-            (ids(1_001), false, "ids: "),
+            (ids(1_001), false, "ids must hold"),
             (vec![Uuid::nil().to_string(), "x".repeat(100)], false, "ids[1]: "),
         ] {
             let error = new(&ids, all).unwrap_err().to_string();
@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(reason("").unwrap(), None);
         let error = reason("Refused").unwrap_err().to_string();
         assert!(
-            error.starts_with("reason: ") && error.contains("not_json, ") && error.contains("\"Refused\""),
+            error.starts_with("reason must") && error.contains("not_json, ") && error.contains("\"Refused\""),
             "{error}"
         );
     }

@@ -1,6 +1,6 @@
 //! What PostgreSQL is asked for.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use common::id::TenantId;
 use sqlx::{PgExecutor, PgPool};

@@ -72,6 +72,6 @@ mod tests {
             "max_messages must be between 1 and 1000000000, or left out to keep messages for ever, got -1"
         );
         // Some thousand years, in the smallest that is too much.
-        assert!(says(retention(Some(AGE_SECONDS_MAX + 1), None)).ends_with("not 1000000001"));
+        assert!(says(retention(Some(AGE_SECONDS_MAX + 1), None)).ends_with("got 1000000001"));
     }
 }

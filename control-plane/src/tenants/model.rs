@@ -167,12 +167,12 @@ fn check_name(name: &str) -> Result<(), Error> {
     }
     // It stands in lists, logs and metrics, where one name is not to look like another, or like two lines.
     if name.trim().len() != name.len() {
-        let message = "is to begin and end with something else than white space";
+        let message = "must begin and end with something other than white space";
         return Err(Error::invalid("name", message));
     }
     if let Some(at) = name.chars().position(is_unseen) {
         let message = format!(
-            "is to have no line breaks, control characters or marks that change the direction of writing; character {} is one",
+            "must have no line breaks, control characters or marks that change the direction of writing; character {} is one",
             at + 1
         );
         return Err(Error::invalid("name", message));
@@ -260,7 +260,7 @@ mod tests {
         assert!(new(&"ä".repeat(200), "").is_ok());
         for bad in [String::new(), "  ".into(), "ä".repeat(201), "a\0".into()] {
             let error = new(&bad, "").unwrap_err().to_string();
-            assert!(error.starts_with("name: "), "{error}");
+            assert!(error.starts_with("name "), "{error}");
         }
     }
 
@@ -280,7 +280,7 @@ mod tests {
             "\u{2066}a",
         ] {
             let error = new(bad, "").unwrap_err().to_string();
-            assert!(error.starts_with("name: "), "{bad:?}: {error}");
+            assert!(error.starts_with("name "), "{bad:?}: {error}");
         }
         assert!(new("a", "several\nlines").is_ok());
     }
@@ -302,7 +302,7 @@ mod tests {
             new("a", &"d".repeat(2_001))
                 .unwrap_err()
                 .to_string()
-                .starts_with("description: ")
+                .starts_with("description ")
         );
     }
 
@@ -311,7 +311,10 @@ mod tests {
         assert!(check_workers(1).is_ok() && check_workers(256).is_ok());
         for bad in [0, 257, -1, i32::MIN] {
             let error = check_workers(bad).unwrap_err().to_string();
-            assert!(error.contains("workers") && error.contains("1 to 256"), "{error}");
+            assert!(
+                error.contains("workers") && error.contains("1 and 256"),
+                "{error}"
+            );
         }
     }
 

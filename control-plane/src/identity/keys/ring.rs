@@ -73,7 +73,7 @@ impl Ring {
             }),
             Some(_) => Err(config::Error::key(
                 "auth.keys[0]",
-                "the first key signs: it is to have a private_key_file or a secret_file",
+                "the first key signs: it must have a private_key_file or a secret_file",
             )),
             None => Err(config::Error::key(
                 "auth.secret",

@@ -86,7 +86,7 @@ fn entry(n: usize, configured: &Trusted, auth: &Auth, insecure: bool) -> Result<
     if algorithms.is_empty() {
         return Err(Error::key(
             place("algorithms"),
-            "is to name one at least, such as RS256",
+            "must name one at least, such as RS256",
         ));
     }
     let mut roles = BTreeMap::new();

@@ -103,7 +103,8 @@ fn a_wrong_value_is_named_with_its_path_and_what_it_may_be() {
         "{}",
     ] {
         assert!(
-            refused("CreateTenantRequest", &format!(r#"{{"status":{status}}}"#)).starts_with("status may be")
+            refused("CreateTenantRequest", &format!(r#"{{"status":{status}}}"#))
+                .starts_with("status must be")
         );
     }
     let error = refused("PublishMessagesRequest", r#"{"messages":{}}"#);

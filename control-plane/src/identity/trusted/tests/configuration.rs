@@ -74,7 +74,7 @@ fn what_is_wrong_is_told_by_its_place() {
         ),
         (
             more("algorithms: []"),
-            "auth.trusted[0].algorithms: is to name one",
+            "auth.trusted[0].algorithms: must name one",
         ),
         (
             more("algorithms: [RS256, HS256]"),
