@@ -156,7 +156,7 @@ pub(crate) async fn run(
         tenants.clone(),
         config.limits.message_bytes,
     )?;
-    let tails = Tails::new(reading.clone(), memory.clone());
+    let tails = Tails::new(reading.clone());
     let one_connection = common::config::Database {
         max_connections: 1,
         ..config.database.clone()

@@ -15,13 +15,13 @@ use uuid::Uuid;
 use super::tails::Tails;
 
 /// The time between two looks while something comes, and otherwise.
-const BUSY: Duration = Duration::from_millis(2);
+const BUSY: Duration = Duration::from_millis(1);
 const IDLE: Duration = Duration::from_millis(10);
 /// For how long something counts as coming after the last of it.
 const BUSY_FOR: Duration = Duration::from_secs(1);
-/// Of how many times as long as looking takes the pauses are at least: looking at many tenants is a fifth of a
+/// Of how many times as long as looking takes the pauses are at least: looking at many tenants is a third of a
 /// connection's work at most.
-const PAUSE_FACTOR: u32 = 4;
+const PAUSE_FACTOR: u32 = 2;
 /// After a look that failed.
 const RETRY: Duration = Duration::from_millis(500);
 /// The longest that a look may take.

@@ -8,13 +8,12 @@ use std::{
 use common::id::TenantId;
 use tokio::sync::{Notify, watch};
 
-use super::super::read::{Ask, Message, Reading};
-use crate::{error::Error, memory::Memory};
+use super::super::read::{Message, Reading};
 
-/// The most that is shown of a tenant at a time; who follows something faster than that reads pages of its own. It stays
-/// for as long as nothing newer is there, so it is small: there may be a thousand tenants.
-const SHOWN_ROWS: i64 = 500;
-const SHOWN_BYTES: i64 = 128 << 10;
+/// The most that is shown of a tenant at a time; who follows something faster, or larger, than that reads pages of its own. It
+/// stays for as long as nothing newer is there, so it is small: there may be a thousand tenants.
+const SHOWN_ROWS: i64 = 100;
+const SHOWN_BYTES: usize = 128 << 10;
 
 /// The tenants that are followed; a handle.
 #[derive(Clone, Debug)]
@@ -23,7 +22,6 @@ pub(crate) struct Tails(pub(super) Arc<Shared>);
 #[derive(Debug)]
 pub(super) struct Shared {
     reading: Reading,
-    memory: Memory,
     followed: Mutex<HashMap<TenantId, Tail>>,
     /// Somebody is followed for the first time.
     pub(super) began: Notify,
@@ -66,11 +64,10 @@ pub(super) struct New {
 }
 
 impl Tails {
-    /// Reads by `reading`, and counts what it holds in `memory`.
-    pub(crate) fn new(reading: Reading, memory: Memory) -> Self {
+    /// Reads by `reading`.
+    pub(crate) fn new(reading: Reading) -> Self {
         Self(Arc::new(Shared {
             reading,
-            memory,
             followed: Mutex::default(),
             began: Notify::new(),
         }))
@@ -155,8 +152,8 @@ impl Shared {
         }
     }
 
-    /// Shows all behind a position, and answers the last one shown; none where it could not be read, which followers find
-    /// out by themselves and tell.
+    /// Shows all behind a position, and answers the last one shown; none where it could not be read, or is too large, which
+    /// followers find out by themselves.
     async fn show_behind(
         &self,
         tenant: TenantId,
@@ -164,21 +161,18 @@ impl Shared {
         shown: &watch::Sender<Shown>,
     ) -> Option<i64> {
         loop {
-            let page = async {
-                let account = self.memory.account(None)?;
-                let ask = Ask::behind(behind, SHOWN_ROWS, SHOWN_BYTES);
-                self.reading.page(tenant, &ask, &account).await
-            };
-            let Ok::<_, Error>(page) = page.await else {
+            let new = self.reading.new_behind(tenant, behind, SHOWN_ROWS).await;
+            let Ok(Some(rows)) = new.map(|rows| rows.filter(|rows| bytes(rows) <= SHOWN_BYTES)) else {
                 shown.send_replace(Shown::Something);
                 return None;
             };
-            if let Some(last) = page.rows.last().map(|row| row.position) {
-                let rows = page.rows.into();
+            let at_end = (rows.len() as i64) < SHOWN_ROWS;
+            if let Some(last) = rows.last().map(|row| row.position) {
+                let rows = rows.into();
                 shown.send_replace(Shown::These(New { behind, rows }));
                 behind = last;
             }
-            if page.at_end || shown.is_closed() {
+            if at_end || shown.is_closed() {
                 return Some(behind);
             }
         }
@@ -199,4 +193,8 @@ impl Shared {
         // Nothing that holds the lock can leave it half changed.
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn bytes(rows: &[Message]) -> usize {
+    rows.iter().map(|row| row.payload.len()).sum()
 }

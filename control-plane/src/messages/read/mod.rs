@@ -151,6 +151,18 @@ impl Reading {
         Ok(page)
     }
 
+    /// What is new behind a position: at most `limit` messages; none where one of them is too large to be read like that.
+    pub(crate) async fn new_behind(
+        &self,
+        tenant: TenantId,
+        behind: i64,
+        limit: i64,
+    ) -> Result<Option<Vec<Message>>, Error> {
+        let _share = self.share(tenant).await?;
+        let mut connection = self.pool.acquire().await?;
+        Ok(rows::new(&mut connection, tenant, behind, limit).await?)
+    }
+
     /// The message with this id. It is held on `account`.
     pub(crate) async fn message(
         &self,
