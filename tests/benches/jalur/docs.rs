@@ -120,7 +120,8 @@ fn below_reading(plan: &Plan) -> String {
 Medians of {rounds} rounds, the extremes in parentheses; release builds, all on one machine: what reads and the broker take
 their part of its processors.
 
-- **In a long history.** {reads} calls over REST in turns with the same in a short one, medians.
+- **In a long history.** {reads} calls over REST in turns with the same in a short one, medians. A message a
+  millisecond: of a time, which is found by halving, the ten seconds before it that are looked at row by row are 10,000.
 - **Export.** `GET …/messages/stream` of the last {exported} messages, counted by the line as they come.
 - **Seen by a follower.** A gRPC stream a tenant. What it takes from publishing until the message is there, less what it takes
   until the tenant's counter is seen past it, which is looked at every 0.2 ms; p50 of the one less p50 of the other.
