@@ -193,11 +193,11 @@ async fn what_is_asked_of_dead_letters_is_checked() {
         (json!({ "al": true }), ["al", "ids"]),
         (
             json!({ "all": true, "per_second": 0 }),
-            ["per_second", "1 to 1000000"],
+            ["per_second", "1 and 1000000"],
         ),
         (
             json!({ "all": true, "per_second": -1 }),
-            ["per_second", "1 to 1000000"],
+            ["per_second", "1 and 1000000"],
         ),
         (
             json!({ "all": true, "per_second": 1.5 }),

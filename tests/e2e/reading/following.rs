@@ -161,7 +161,7 @@ async fn an_export_is_everything_there_is_and_streams_end_with_what_they_need() 
     for (query, last, wanted) in [
         ("?cursor=-1", None, "cursor must be the position of a message"),
         ("?cursor=x", None, "cursor must be an integer"),
-        ("?follow=yes", None, "follow may be true or false"),
+        ("?follow=yes", None, "follow must be true or false"),
         ("", Some("yesterday"), "Last-Event-ID must be the id of an event"),
         ("", Some("-3"), "cursor must be the position of a message"),
     ] {
