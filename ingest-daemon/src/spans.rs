@@ -104,9 +104,7 @@ impl Spans {
 
 /// The publisher's context, if it is to be told.
 fn sampled(envelope: &Envelope) -> Option<Context> {
-    envelope.said(traces::TRACEPARENT)?;
-    let context = traces::context_of(|name| envelope.said(name));
-    traces::is_sampled(&context).then_some(context)
+    traces::sampled(|name| envelope.said(name))
 }
 
 fn processing(tenant: TenantId, id: uuid::Uuid, from: SystemTime) -> SpanBuilder {

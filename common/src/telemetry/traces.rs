@@ -19,6 +19,9 @@ use opentelemetry_sdk::{
 
 /// What carries the context.
 pub const TRACEPARENT: &str = "traceparent";
+/// Where the last of its flags stand, in hexadecimal; the lowest says that it is sampled.
+const LAST_OF_FLAGS: usize = PARENT_LENGTH - 1;
+const PARENT_LENGTH: usize = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".len();
 /// And what others add to it.
 pub const TRACESTATE: &str = "tracestate";
 
@@ -107,9 +110,12 @@ pub fn trace_id(context: &Context) -> Option<String> {
     context.is_valid().then(|| context.trace_id().to_string())
 }
 
-/// Whether whoever made the context has its spans sent.
-pub fn is_sampled(context: &Context) -> bool {
-    context.span().span_context().is_sampled()
+/// The context that headers carry, if whoever made it has its spans sent. Most have not, and are not read any further.
+pub fn sampled<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<Context> {
+    let flags = *header(TRACEPARENT)?.as_bytes().get(LAST_OF_FLAGS)?;
+    char::from(flags).to_digit(16).filter(|flags| flags & 1 == 1)?;
+    let context = context_of(header);
+    context.span().span_context().is_sampled().then_some(context)
 }
 
 /// The context of a span, for a link to it.
@@ -152,12 +158,12 @@ mod tests {
 
     #[test]
     fn a_context_passes_through_as_it_came() {
-        let context = context_of(|name| match name {
+        let header = |name: &str| match name {
             TRACEPARENT => Some(PARENT),
             TRACESTATE => Some("vendor=1"),
             _ => None,
-        });
-        assert!(is_sampled(&context));
+        };
+        let context = sampled(header).unwrap();
         assert_eq!(
             trace_id(&context).as_deref(),
             Some("0af7651916cd43dd8448eb211c80319c")
@@ -179,5 +185,21 @@ mod tests {
                 "{header:?}"
             );
         }
+    }
+
+    #[test]
+    fn what_is_not_sampled_is_not_read() {
+        let of = |parent: String| sampled(|name| (name == TRACEPARENT).then_some(parent.as_str())).is_some();
+        for (flags, wanted) in [
+            ("00", false),
+            ("01", true),
+            ("02", false),
+            ("03", true),
+            ("0x", false),
+            ("", false),
+        ] {
+            assert_eq!(of(format!("{}{flags}", &PARENT[..53])), wanted, "{flags:?}");
+        }
+        assert!(!of("1".repeat(55)));
     }
 }
