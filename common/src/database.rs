@@ -28,9 +28,6 @@ const STATEMENT_TIMEOUT_MS: u32 = 10_000;
 const IDLE_IN_TRANSACTION_TIMEOUT_MS: u32 = 2_000;
 /// How long a pool waits for a connection before it says that the database cannot be reached.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
-/// For how long a connection that was used is taken to be there; one that was idle for longer is asked first. Asking each time
-/// makes two round trips of every statement, and finds out no more about what is lost just now.
-const FRESH: Duration = Duration::from_secs(1);
 /// A connection keeps up to 33 kB for every partition it ever touched; it is replaced before that adds up.
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 /// How long the start looks at what it connects to, before it goes on without.
@@ -153,10 +150,6 @@ pub fn connections(count: u32) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(count)
         .acquire_timeout(ACQUIRE_TIMEOUT)
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(async move { Ok(meta.idle_for < FRESH || connection.ping().await.is_ok()) })
-        })
         .max_lifetime(MAX_LIFETIME)
 }
 
