@@ -175,6 +175,8 @@ truth.
 - **Workers.** A proxy delays what goes to the database by 20 ms.
 - **While retention removes.** {messages} messages into a table with a history of {history}, which goes meanwhile, down to
   one message; in turns with the same without retention. Timed from the first message that is stored to the last.
+- **While spans are sent.** Every message has a `traceparent`, one in a hundred of them sampled; to a collector that takes
+  everything, in turns with the same messages where no collector is named.
 - **SetConcurrency to applied.** {changes} calls over REST, one after the other, each answered once the daemon runs what
   was asked for.
 - **Failover.** One of three daemons gets SIGKILL or SIGSTOP. At once a message is published to each tenant that it
