@@ -5,7 +5,7 @@ mod otlp;
 mod standing;
 pub mod traces;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry_otlp::ExporterBuildError;
 use tracing_subscriber::EnvFilter;
@@ -69,8 +69,9 @@ impl Telemetry {
 
     /// Sends what is left to be sent, for a moment. Blocks.
     pub fn close(&self) {
+        let began = Instant::now();
         self.traces.close(LAST);
-        self.metrics.close(LAST);
+        self.metrics.close(LAST.saturating_sub(began.elapsed()));
     }
 }
 

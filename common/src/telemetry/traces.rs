@@ -25,6 +25,9 @@ const PARENT_LENGTH: usize = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b71692033
 /// And what others add to it.
 pub const TRACESTATE: &str = "tracestate";
 
+/// As much of that as the specification asks to be passed on: each message of a call has it. What is longer is left out.
+const STATE_BYTES_MAX: usize = 512;
+
 /// Where spans are made: a value and no global. By default they are not.
 #[derive(Clone, Debug, Default)]
 pub struct Traces(Option<(SdkTracerProvider, SdkTracer)>);
@@ -88,7 +91,7 @@ pub fn context_of<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Context {
     };
     let headers = Headers {
         parent,
-        state: header(TRACESTATE),
+        state: header(TRACESTATE).filter(|state| state.len() <= STATE_BYTES_MAX),
     };
     TraceContextPropagator::new().extract_with_context(&Context::new(), &headers)
 }
