@@ -6,6 +6,7 @@
 //! Rows are deleted, and no sub-partitions dropped: a message's id is to be unique in its tenant's table, and a unique key
 //! of a partitioned table has to hold what it is partitioned by.
 
+mod failure;
 mod model;
 mod plan;
 mod store;

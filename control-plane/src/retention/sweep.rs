@@ -19,6 +19,7 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::{
+    failure::Failure,
     plan::{Known, Step},
     store::{self, Kept, LEASE},
 };
@@ -303,42 +304,6 @@ impl Tenant {
     }
 }
 
-/// Whose affair a failed step is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Failure {
-    /// PostgreSQL is away, or not well.
-    Everybody,
-    /// The table is not there.
-    NoTable,
-    /// The table's.
-    Tenant {
-        /// It was too much, perhaps.
-        is_late: bool,
-    },
-}
-
-impl Failure {
-    fn of(error: &sqlx::Error) -> Self {
-        let Some(error) = error.as_database_error() else {
-            return Self::Everybody;
-        };
-        match error.code().as_deref() {
-            Some("42P01") => Self::NoTable,
-            Some("57014") => Self::Tenant { is_late: true },
-            // Read-only; a connection that is lost, resources, operators, files.
-            Some("25006") | None => Self::Everybody,
-            Some(code)
-                if ["08", "53", "57", "58"]
-                    .iter()
-                    .any(|class| code.starts_with(class)) =>
-            {
-                Self::Everybody
-            }
-            Some(_) => Self::Tenant { is_late: false },
-        }
-    }
-}
-
 impl Connection {
     /// Does something within `limit`. A connection that something failed on is not used again: it may be silent, and a
     /// trigger of a tenant's may have set anything for the rest of its session.
@@ -390,12 +355,5 @@ mod tests {
         assert_eq!(pauses, [10, 20, 40, 80, 160, 320, 640, 640, 640]);
         tenant.went_well(id);
         assert_eq!((tenant.failures, tenant.alone_until), (0, None));
-    }
-
-    #[test]
-    fn a_connection_that_is_lost_is_nobodys_failure() {
-        for error in [sqlx::Error::PoolTimedOut, sqlx::Error::WorkerCrashed] {
-            assert_eq!(Failure::of(&error), Failure::Everybody);
-        }
     }
 }
