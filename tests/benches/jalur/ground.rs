@@ -11,7 +11,7 @@ use lapin::Connection;
 use serde_json::json;
 use tests::{
     Member, Options, Rest, Stack,
-    bench::{self, rate},
+    bench::{self, Report, Series, rate},
     usage,
 };
 use uuid::Uuid;
@@ -33,12 +33,49 @@ pub(crate) struct Ground {
     pub(crate) amqp: Connection,
 }
 
-/// CPU seconds so far.
+/// CPU seconds.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cpu {
     pub(crate) broker: f64,
     pub(crate) daemon: f64,
     pub(crate) postgres: f64,
+    pub(crate) control_plane: f64,
+}
+
+/// Microseconds of CPU a message, of several rounds. Nothing where the services are not ours.
+#[derive(Default)]
+pub(crate) struct CpuSeries {
+    broker: Series,
+    pub(crate) daemon: Series,
+    pub(crate) postgres: Series,
+    control_plane: Series,
+}
+
+impl CpuSeries {
+    pub(crate) fn push(&mut self, each: Option<Cpu>) {
+        if let Some(each) = each {
+            self.broker.push(each.broker * 1e6);
+            self.daemon.push(each.daemon * 1e6);
+            self.postgres.push(each.postgres * 1e6);
+            self.control_plane.push(each.control_plane * 1e6);
+        }
+    }
+
+    /// Says what `what` took; `beside` is said behind it.
+    pub(crate) fn tell(&self, report: &mut Report, what: &str, beside: &str) {
+        if !self.broker.is_empty() {
+            report.figure(
+                format!("{what}: CPU a message, broker / daemon / PostgreSQL / control plane"),
+                format!("{}{beside}", self.text()),
+            );
+        }
+    }
+
+    pub(crate) fn text(&self) -> String {
+        let all = [&self.broker, &self.daemon, &self.postgres, &self.control_plane];
+        let all = all.map(|each| format!("{:.1}", each.median()));
+        format!("{} µs", all.join(" / "))
+    }
 }
 
 impl Ground {
@@ -233,7 +270,21 @@ impl Ground {
         Ok(bytes as f64 / 1e6)
     }
 
-    /// What the three have used so far; nothing where the services are not ours.
+    /// What each has used for each of so many messages, since `before`.
+    pub(crate) fn cpu_each(&self, before: Option<Cpu>, count: usize) -> anyhow::Result<Option<Cpu>> {
+        let pair = before.zip(self.cpu()?);
+        Ok(pair.map(|(before, after)| {
+            let each = |part: fn(Cpu) -> f64| (part(after) - part(before)) / count as f64;
+            Cpu {
+                broker: each(|cpu| cpu.broker),
+                daemon: each(|cpu| cpu.daemon),
+                postgres: each(|cpu| cpu.postgres),
+                control_plane: each(|cpu| cpu.control_plane),
+            }
+        }))
+    }
+
+    /// What each has used so far; nothing where the services are not ours.
     pub(crate) fn cpu(&self) -> anyhow::Result<Option<Cpu>> {
         let Ok(native) = self.stack.environment().native() else {
             return Ok(None);
@@ -241,12 +292,15 @@ impl Ground {
         let of = |pid: Option<i32>| Some(usage::cpu(pid?)?.as_secs_f64());
         let broker = of(native.rabbitmq().process().map(|process| process.pid()));
         let postgres = of(native.postgres().process().map(|process| process.pid()));
-        let daemon = of(Some(self.daemon()?.pid()));
-        Ok(match (broker, daemon, postgres) {
-            (Some(broker), Some(daemon), Some(postgres)) => Some(Cpu {
+        // One that is down has used nothing: the next has a process of its own.
+        let daemon = of(Some(self.daemon()?.pid())).or(Some(0.0));
+        let control_plane = of(Some(self.stack.member("control-plane-1")?.pid()));
+        Ok(match (broker, daemon, postgres, control_plane) {
+            (Some(broker), Some(daemon), Some(postgres), Some(control_plane)) => Some(Cpu {
                 broker,
                 daemon,
                 postgres,
+                control_plane,
             }),
             _ => None,
         })

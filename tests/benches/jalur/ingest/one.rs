@@ -4,7 +4,7 @@ use tests::bench::{Report, Series, Target, rate};
 
 use crate::{
     bare,
-    ground::{Cpu, Ground},
+    ground::{CpuSeries, Ground},
     peers::{self, Node, Peers},
     plan::Plan,
 };
@@ -19,10 +19,7 @@ struct Round {
     jalur: Series,
     peers: Peers,
     plain: Series,
-    /// Microseconds of CPU a message.
-    broker_cpu: Series,
-    daemon_cpu: Series,
-    postgres_cpu: Series,
+    cpu: CpuSeries,
 }
 
 pub(crate) async fn measure(plan: &Plan, node: Option<&Node>, report: &mut Report) -> anyhow::Result<()> {
@@ -59,12 +56,7 @@ async fn take(
     let before = ground.cpu()?;
     let took = ground.drain(tenant, count).await?;
     round.jalur.push(rate(count, took));
-    if let (Some(before), Some(after)) = (before, ground.cpu()?) {
-        let each = |part: fn(Cpu) -> f64| (part(after) - part(before)) * 1e6 / count as f64;
-        round.broker_cpu.push(each(|cpu| cpu.broker));
-        round.daemon_cpu.push(each(|cpu| cpu.daemon));
-        round.postgres_cpu.push(each(|cpu| cpu.postgres));
-    }
+    round.cpu.push(ground.cpu_each(before, count)?);
     ground.delete(tenant).await?;
 
     round.peers.take(ground, node, 1, count, bytes).await?;
@@ -78,17 +70,12 @@ fn tell(report: &mut Report, bytes: usize, cpu_most: Option<f64>, round: &Round)
     peers::tell_drained(report, &what, &round.jalur, &round.broker);
     round.peers.tell(report, &what, &round.jalur);
     peers::tell_plain(report, &what, &round.jalur, &round.plain);
+    round.cpu.tell(report, &what, "");
     // Unknown where the services are not ours.
-    if round.daemon_cpu.is_empty() {
+    if round.cpu.daemon.is_empty() {
         return;
     }
-    let [broker, daemon, postgres] =
-        [&round.broker_cpu, &round.daemon_cpu, &round.postgres_cpu].map(Series::median);
-    report.figure(
-        format!("{what}: CPU a message, broker / daemon / PostgreSQL"),
-        format!("{broker:.1} / {daemon:.1} / {postgres:.1} µs"),
-    );
-    let both = round.daemon_cpu.plus(&round.postgres_cpu).median();
+    let both = round.cpu.daemon.plus(&round.cpu.postgres).median();
     let (what, figure) = (
         format!("{what}: CPU a message, daemon and PostgreSQL"),
         format!("{both:.1} µs"),

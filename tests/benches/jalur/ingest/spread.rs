@@ -5,7 +5,7 @@ use tests::bench::{Report, Series, Target, rate, thousands};
 
 use crate::{
     bare, fill,
-    ground::Ground,
+    ground::{CpuSeries, Ground},
     peers::{self, Node, Peers},
     plan::Plan,
 };
@@ -17,6 +17,7 @@ struct Spread {
     ground: Ground,
     tenants: Vec<TenantId>,
     rates: Series,
+    cpu: CpuSeries,
     peak_megabytes: f64,
 }
 
@@ -30,7 +31,7 @@ pub(crate) async fn measure(plan: &Plan, node: Option<&Node>, report: &mut Repor
     let targets = [(0.90, Some(Target::Below(100.0, "MB"))), (0.70, None)];
     for (count, (target, memory)) in many.into_iter().zip(targets) {
         let mut many = Spread::new(count).await?;
-        one.rates = Series::default();
+        (one.rates, one.cpu) = (Series::default(), CpuSeries::default());
         for round in 1..=plan.rounds {
             eprintln!("one tenant and {count}, round {round}");
             one.take(plan.messages).await?;
@@ -43,6 +44,8 @@ pub(crate) async fn measure(plan: &Plan, node: Option<&Node>, report: &mut Repor
             many.rates.over(&one.rates).median(),
             Some(Target::AtLeast(target)),
         );
+        let beside = format!(", one tenant {}", one.cpu.text());
+        many.cpu.tell(report, &format!("{} busy", many.name()), &beside);
         many.peak(report, memory);
     }
     one.peak(report, None);
@@ -83,6 +86,7 @@ impl Spread {
             ground,
             tenants,
             rates: Series::default(),
+            cpu: CpuSeries::default(),
             peak_megabytes: 0.0,
         })
     }
@@ -92,8 +96,10 @@ impl Spread {
         let ground = &self.ground;
         fill::fill(&ground.amqp, &fill::queues(&self.tenants), count, BYTES).await?;
         ground.settle().await?;
+        let before = ground.cpu()?;
         let start = async { ground.daemon()?.start_again() };
         self.rates.push(ground.pace(&self.tenants, count, start).await?);
+        self.cpu.push(ground.cpu_each(before, count)?);
         self.peak_megabytes = self.peak_megabytes.max(ground.daemon_peak()?);
         ground.daemon()?.terminate().await;
         Ok(())
