@@ -76,8 +76,14 @@ impl Publisher {
     }
 
     /// Publishes to a tenant's queue and returns once the broker has confirmed every message. After an error some
-    /// may have been taken: publishing them again under their ids is harmless.
-    pub(crate) async fn publish(&self, tenant: TenantId, messages: Vec<Outgoing>) -> Result<(), CallError> {
+    /// may have been taken: publishing them again under their ids is harmless. `limited`: whether it is known that there
+    /// is a limit on what may wait there.
+    pub(crate) async fn publish(
+        &self,
+        tenant: TenantId,
+        limited: bool,
+        messages: Vec<Outgoing>,
+    ) -> Result<(), CallError> {
         let route = publisher::Route::queue(tenant.queue());
         let message = |message: Outgoing| {
             let sent = publisher::Message {
@@ -91,18 +97,21 @@ impl Publisher {
             Ok(()) => Ok(()),
             Err(publisher::Error::Broker(error)) => Err(error.into()),
             Err(publisher::Error::Unroutable(_)) => Err(CallError::NoQueue(tenant.queue())),
-            Err(publisher::Error::Refused) => Err(self.refused(tenant).await),
+            Err(publisher::Error::Refused) => Err(self.refused(tenant, limited).await),
         }
     }
 
     /// Why a tenant's queue refuses messages. The broker does not say: it refuses for a full queue, for one whose process
     /// has failed and for one that is just being deleted. A queue that answers and has something is full.
-    async fn refused(&self, tenant: TenantId) -> CallError {
+    async fn refused(&self, tenant: TenantId, limited: bool) -> CallError {
         match self.queues.waiting(tenant).await {
-            Ok(Some(0)) => CallError::Full(format!(
-                "the queue of tenant {tenant} was full, and is empty by now: its limit (backlog_messages or backlog_bytes, \
-                 or a max-length of RabbitMQ's own) holds less than was sent at once, or it is just being made; send again, \
-                 fewer in a call, or have the limit raised"
+            Ok(Some(0)) if limited => CallError::Full(format!(
+                "the queue of tenant {tenant} was full, and is empty by now: its limit (backlog_messages or backlog_bytes) \
+                 holds less than was sent at once; send again, fewer in a call, or have the limit raised"
+            )),
+            Ok(Some(0)) => CallError::Unavailable(format!(
+                "RabbitMQ refused messages to the queue of tenant {tenant}, which is empty by now: it is just being made, or \
+                 a max-length of RabbitMQ's own holds less than was sent at once; send again, fewer in a call"
             )),
             Ok(Some(waiting)) => CallError::Full(format!(
                 "the queue of tenant {tenant} is full: {waiting} messages wait, and its limit (backlog_messages or \

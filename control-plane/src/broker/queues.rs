@@ -25,6 +25,8 @@ const ACCESS_REFUSED: u16 = 403;
 const NOT_FOUND: u16 = 404;
 const LOCKED: u16 = 405;
 const DIFFERS: u16 = 406;
+/// RabbitMQ failed inside, and has closed the connection over it.
+const FAILED: u16 = 541;
 /// How many of these calls go on at once: each takes a millisecond.
 const CALLS_MAX: usize = 16;
 /// Unlimited, on every version: RabbitMQ 4 drops a message after 20 redeliveries unless told otherwise, and 3.10 takes
@@ -66,6 +68,8 @@ pub(crate) enum Error {
         queue: String,
         /// Why, and what to do.
         detail: String,
+        /// Whether it closes the connection over it, which all tenants share.
+        costly: bool,
     },
 }
 
@@ -73,6 +77,11 @@ impl Error {
     /// Whether messages can be taken in all the same.
     pub(crate) fn is_usable(&self) -> bool {
         matches!(self, Self::Mismatch { usable: true, .. })
+    }
+
+    /// Whether trying again closes the connection that all tenants share.
+    pub(crate) fn is_costly(&self) -> bool {
+        matches!(self, Self::Refused { costly: true, .. })
     }
 }
 
@@ -186,7 +195,7 @@ impl Queues {
                 channel.done();
                 Ok(())
             }
-            Err(error) => match refusal(&error) {
+            Err(error) => match refusal(&error, &queue) {
                 None => Err(error.into()),
                 Some(Refusal::Differs(detail)) => {
                     // A stream gives its messages to whoever asks and keeps them all: nothing of it is ever done.
@@ -198,7 +207,16 @@ impl Queues {
                         usable,
                     })
                 }
-                Some(Refusal::Impossible(detail)) => Err(Error::Refused { queue, detail }),
+                Some(Refusal::Impossible(detail)) => Err(Error::Refused {
+                    queue,
+                    detail,
+                    costly: false,
+                }),
+                Some(Refusal::Costly(detail)) => Err(Error::Refused {
+                    queue,
+                    detail,
+                    costly: true,
+                }),
             },
         }
     }
@@ -295,12 +313,17 @@ enum Refusal {
     Differs(String),
     /// It cannot be had, for this.
     Impossible(String),
+    /// The same, and it was everybody's connection that was closed over it.
+    Costly(String),
 }
 
-fn refusal(error: &broker::Error) -> Option<Refusal> {
-    let text = error.to_string();
-    Some(match error.reply_code()? {
-        DIFFERS if text.contains("inequivalent arg") => Refusal::Differs(difference(&text)),
+fn refusal(error: &broker::Error, queue: &str) -> Option<Refusal> {
+    refusal_of(error.reply_code()?, &error.to_string(), queue)
+}
+
+fn refusal_of(code: u16, text: &str, queue: &str) -> Option<Refusal> {
+    Some(match code {
+        DIFFERS if text.contains("inequivalent arg") => Refusal::Differs(difference(text)),
         DIFFERS if text.contains("limit") => Refusal::Impossible(
             "its limit of queues is reached; raise that (rabbitmqctl set_vhost_limits) or delete queues".into(),
         ),
@@ -314,6 +337,13 @@ fn refusal(error: &broker::Error) -> Option<Refusal> {
         NOT_FOUND => Refusal::Impossible(
             "it is there, but its node is down or its process has failed; bring the node back, or delete the queue".into(),
         ),
+        // Whoever else asks for something on the connection is told the same.
+        FAILED if text.contains(&format!("'{queue}'")) => {
+            let why = text.rsplit_once(": ").map_or(text, |(_, why)| why);
+            Refusal::Costly(format!(
+                "it fails to ({why}); see its log, and restart the node if that goes on"
+            ))
+        }
         _ => return None,
     })
 }
@@ -348,6 +378,19 @@ fn difference(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_inside_is_that_of_the_queue_that_is_named() {
+        let text = "protocol error: AMQP hard error: INTERNAL-ERROR: INTERNAL_ERROR - Cannot declare quorum queue 'a_dlq' in \
+                    vhost 'v' on node 'n@h' with leader on node 'n@h': cluster_not_formed";
+        let Some(Refusal::Costly(detail)) = refusal_of(FAILED, text, "a_dlq") else {
+            panic!("it is nobody's");
+        };
+        assert!(detail.contains("(cluster_not_formed)"), "{detail}");
+        for other in ["a", "dlq", "b_dlq"] {
+            assert!(refusal_of(FAILED, text, other).is_none(), "{other}");
+        }
+    }
 
     #[test]
     fn what_differs_is_said_in_our_words() {

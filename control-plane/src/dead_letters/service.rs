@@ -269,7 +269,7 @@ async fn replay(
             .map(|(id, letter)| (letter.tag, letter.replay(id.unwrap_or_else(Uuid::now_v7))))
             .unzip();
         // First confirmed there, then taken out here: a crash in between leaves it in both, under one id.
-        publisher.publish(tenant, messages).await?;
+        publisher.publish(tenant, false, messages).await?;
         taking.done(&tags).await?;
         // Waited for before the answer, too: the next call may come at once.
         if let Some(due) = pace.sent(count, Instant::now()).filter(|_| taking.has_more()) {

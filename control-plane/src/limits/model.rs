@@ -25,7 +25,7 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Whether it is limited what may wait.
-    pub(super) fn has_backlog(&self) -> bool {
+    pub(crate) fn has_backlog(&self) -> bool {
         self.backlog_messages.is_some() || self.backlog_bytes.is_some()
     }
 

@@ -97,7 +97,8 @@ impl Publishing {
         let outgoing = checked
             .into_iter()
             .map(|(id, body)| Outgoing::new(id, body, now_ms, &trace));
-        let published = self.publisher.publish(tenant, outgoing.collect()).await;
+        let limited = found.limits.has_backlog();
+        let published = self.publisher.publish(tenant, limited, outgoing.collect()).await;
         if let Err(error) = &published
             && self.traces.are_on()
         {

@@ -27,27 +27,37 @@ const DECLARED_AT_ONCE: usize = 8;
 /// How long declaring may take for all tenants of a call. Their deletion waits for no longer.
 const DECLARING: Duration = Duration::from_secs(5);
 
+/// What came of it.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    /// What stands in some tenants' way.
+    pub(super) failures: Vec<(TenantId, Error)>,
+    /// For whom RabbitMQ closed the connection that all share.
+    pub(super) costly: Vec<TenantId>,
+    /// Why the others may not have what they lack: RabbitMQ failed.
+    pub(super) down: Option<Error>,
+}
+
 impl Tenants {
     /// Makes what is missing of a tenant, or says why that cannot be had.
     pub(crate) async fn ensure(&self, tenant: TenantId) -> Result<(), Error> {
-        let failures = self.keep(&[tenant]).await?;
-        failures
-            .into_iter()
-            .next()
-            .map_or(Ok(()), |(_, error)| Err(error))
+        let Kept { failures, down, .. } = self.keep(&[tenant]).await?;
+        let failure = failures.into_iter().next().map(|(_, error)| error);
+        failure.or(down).map_or(Ok(()), Err)
     }
 
     /// Makes what is missing of these tenants, of those that live. What stands in a tenant's way is that tenant's
     /// problem, and for an answer; an error is everybody's.
-    pub(super) async fn keep(&self, tenants: &[TenantId]) -> Result<Vec<(TenantId, Error)>, Error> {
+    pub(super) async fn keep(&self, tenants: &[TenantId]) -> Result<Kept, Error> {
         let mut failures = Vec::new();
         for tenant in partition::missing(&self.pool, tenants).await? {
             if let Err(error) = self.make_partition(tenant).await {
                 failures.push((tenant, error));
             }
         }
-        failures.extend(self.make_queues(tenants).await?);
-        Ok(failures)
+        let mut kept = self.make_queues(tenants).await?;
+        failures.append(&mut kept.failures);
+        Ok(Kept { failures, ..kept })
     }
 
     /// A tenant whose partition is gone stores nothing. It gets an empty one: what was in the old one is lost, and
@@ -72,7 +82,7 @@ impl Tenants {
         }
     }
 
-    async fn make_queues(&self, tenants: &[TenantId]) -> Result<Vec<(TenantId, Error)>, Error> {
+    async fn make_queues(&self, tenants: &[TenantId]) -> Result<Kept, Error> {
         let mut lock = self.pool.begin().await?;
         let living = store::hold(&mut lock, tenants).await?;
         let declare = async |tenant: TenantId| (tenant, self.queues.declare(tenant).await);
@@ -85,24 +95,23 @@ impl Tenants {
             .map_err(|_| Error::Unavailable("RabbitMQ does not declare queues in time; try again".into()))?;
         lock.rollback().await?;
 
-        let (mut failures, mut well) = (Vec::new(), Vec::new());
-        let mut down = None;
+        let (mut kept, mut well) = (Kept::default(), Vec::new());
         for (tenant, declared) in declared {
             match declared {
                 Ok(()) => well.push(tenant),
-                Err(QueueError::Broker(error)) => down = Some(error),
+                Err(QueueError::Broker(error)) => kept.down = Some(error.into()),
                 Err(error) => {
                     problems::begin(&self.pool, tenant, Kind::Queue, &error.to_string()).await?;
+                    if error.is_costly() {
+                        kept.costly.push(tenant);
+                    }
                     if !error.is_usable() {
-                        failures.push((tenant, error.into()));
+                        kept.failures.push((tenant, error.into()));
                     }
                 }
             }
         }
         problems::end(&self.pool, &well, Kind::Queue).await?;
-        match down {
-            Some(error) => Err(error.into()),
-            None => Ok(failures),
-        }
+        Ok(kept)
     }
 }

@@ -5,6 +5,7 @@
 //!
 //! [missed]: super::missed
 
+mod costly;
 mod unfinished;
 
 use std::{sync::Arc, time::Duration};
@@ -19,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use super::{Tenants, store};
+use self::costly::Costly;
+use super::{Tenants, desired::Kept, store};
 use crate::error::Error;
 
 /// How often some tenants are looked at, and how many: to ask for fifty queues and declare twice as many that are there takes
@@ -46,6 +48,7 @@ pub(crate) async fn run(tenants: Tenants, broker: Broker, stop: CancellationToke
         after: Uuid::nil(),
         hurry: false,
         failing: false,
+        costly: Costly::default(),
     };
     tokio::join!(unfinished::run(tenants, stop.clone()), async {
         stop.run_until_cancelled(keeper.run()).await
@@ -63,6 +66,8 @@ struct Keeper {
     /// Whether everybody's turn is to come at once: until all have had it.
     hurry: bool,
     failing: bool,
+    /// Whom everybody else is spared for a while.
+    costly: Costly,
 }
 
 impl Keeper {
@@ -164,14 +169,23 @@ impl Keeper {
     }
 
     async fn keep(&mut self, tenants: &[TenantId]) -> bool {
-        match self.tenants.keep(tenants).await {
-            Ok(failures) => {
-                self.failing = false;
+        let tenants = self.costly.spare(tenants, Instant::now());
+        match self.tenants.keep(&tenants).await {
+            Ok(Kept {
+                failures,
+                costly,
+                down,
+            }) => {
                 for (tenant, error) in failures {
                     // It is the tenant's problem, and was said when that began.
                     debug!(%tenant, %error, "cannot make what a tenant lacks");
                 }
-                true
+                self.costly.came_of(&tenants, &costly, Instant::now());
+                match &down {
+                    Some(error) => self.failed(error),
+                    None => self.failing = false,
+                }
+                down.is_none()
             }
             Err(error) => {
                 self.failed(&error);
