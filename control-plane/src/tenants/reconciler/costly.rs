@@ -26,21 +26,23 @@ impl Costly {
         tenants.iter().filter(|tenant| !spared(tenant)).copied().collect()
     }
 
-    /// These were tried, and some of them cost the connection. A tenant that was not reached for that has its turn again.
-    pub(super) fn came_of(&mut self, tried: &[TenantId], costly: &[TenantId], now: Instant) {
-        for tenant in costly {
+    /// These cost the connection.
+    pub(super) fn cost(&mut self, tenants: &[TenantId], now: Instant) {
+        for tenant in tenants {
             let before = self.0.get(tenant).map_or(Duration::ZERO, |pause| pause.length);
             let length = (before * 2).clamp(PAUSE_MIN, PAUSE_MAX);
             let until = now + length;
             self.0.insert(*tenant, Pause { length, until });
         }
-        if costly.is_empty() {
-            tried.iter().for_each(|tenant| {
-                self.0.remove(tenant);
-            });
-        }
         // Whoever is not tried any more is gone.
         self.0.retain(|_, pause| now < pause.until + 2 * PAUSE_MAX);
+    }
+
+    /// These have been reached, and cost nothing.
+    pub(super) fn well(&mut self, tenants: &[TenantId]) {
+        for tenant in tenants {
+            self.0.remove(tenant);
+        }
     }
 }
 
@@ -60,16 +62,16 @@ mod tests {
             assert!(tried.contains(&tenants[1]));
             if tried.contains(&tenants[0]) {
                 tries += 1;
-                costly.came_of(&tried, &tenants[..1], now);
+                costly.cost(&tenants[..1], now);
             } else {
-                costly.came_of(&tried, &[], now);
+                costly.well(&tried);
             }
             now += Duration::from_secs(1);
         }
         assert!((15..25).contains(&tries), "{tries} in an hour");
         now += PAUSE_MAX;
         let tried = costly.spare(&tenants, now);
-        costly.came_of(&tried, &[], now);
+        costly.well(&tried);
         assert_eq!(costly.spare(&tenants, now), tenants, "that is over");
         assert!(costly.0.is_empty());
     }

@@ -180,9 +180,14 @@ impl Keeper {
                     // It is the tenant's problem, and was said when that began.
                     debug!(%tenant, %error, "cannot make what a tenant lacks");
                 }
-                self.costly.came_of(&tenants, &costly, Instant::now());
+                self.costly.cost(&costly, Instant::now());
                 match &down {
+                    // Whether the others were reached is not known.
                     Some(error) => self.failed(error),
+                    None if costly.is_empty() => {
+                        self.costly.well(&tenants);
+                        self.failing = false;
+                    }
                     None => self.failing = false,
                 }
                 down.is_none()
