@@ -11,6 +11,7 @@ pub(crate) mod plugin;
 mod publisher;
 mod queues;
 mod reader;
+mod refusal;
 mod span;
 mod table;
 mod told;

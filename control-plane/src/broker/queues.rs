@@ -17,16 +17,13 @@ use lapin::{
     types::{AMQPValue, FieldTable},
 };
 
-use super::in_hand::InHand;
+use super::{
+    in_hand::InHand,
+    refusal::{self, Refusal},
+};
 
-/// The reply codes of what may not be done, of a queue that is not there, that is another connection's alone, and that
-/// is another one than was asked for.
-const ACCESS_REFUSED: u16 = 403;
+/// There is no such queue.
 const NOT_FOUND: u16 = 404;
-const LOCKED: u16 = 405;
-const DIFFERS: u16 = 406;
-/// RabbitMQ failed inside, and has closed the connection over it.
-const FAILED: u16 = 541;
 /// How many of these calls go on at once: each takes a millisecond.
 const CALLS_MAX: usize = 16;
 /// Unlimited, on every version: RabbitMQ 4 drops a message after 20 redeliveries unless told otherwise, and 3.10 takes
@@ -157,8 +154,8 @@ impl Queues {
         let declared = channel.exchange_declare(name(), ExchangeKind::Fanout, options, FieldTable::default());
         if let Err(error) = within(declared).await {
             let detail = match error.reply_code() {
-                Some(DIFFERS) => difference(&error.to_string()),
-                Some(ACCESS_REFUSED) => {
+                Some(refusal::DIFFERS) => refusal::difference(&error.to_string()),
+                Some(refusal::ACCESS_REFUSED) => {
                     "RabbitMQ's user may not make it; grant it configure, write and read (rabbitmqctl set_permissions)".into()
                 }
                 _ => return Err(error.into()),
@@ -195,7 +192,7 @@ impl Queues {
                 channel.done();
                 Ok(())
             }
-            Err(error) => match refusal(&error, &queue) {
+            Err(error) => match refusal::of(&error, &queue) {
                 None => Err(error.into()),
                 Some(Refusal::Differs(detail)) => {
                     // A stream gives its messages to whoever asks and keeps them all: nothing of it is ever done.
@@ -207,15 +204,10 @@ impl Queues {
                         usable,
                     })
                 }
-                Some(Refusal::Impossible(detail)) => Err(Error::Refused {
+                Some(Refusal::Impossible { detail, costly }) => Err(Error::Refused {
                     queue,
                     detail,
-                    costly: false,
-                }),
-                Some(Refusal::Costly(detail)) => Err(Error::Refused {
-                    queue,
-                    detail,
-                    costly: true,
+                    costly,
                 }),
             },
         }
@@ -304,122 +296,5 @@ impl Queues {
             Err(error) if error.reply_code() == Some(NOT_FOUND) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-}
-
-/// Why the broker does not declare a queue, where that is the queue's matter and not the connection's.
-enum Refusal {
-    /// It is another one than was asked for, in this.
-    Differs(String),
-    /// It cannot be had, for this.
-    Impossible(String),
-    /// The same, and it was everybody's connection that was closed over it.
-    Costly(String),
-}
-
-fn refusal(error: &broker::Error, queue: &str) -> Option<Refusal> {
-    refusal_of(error.reply_code()?, &error.to_string(), queue)
-}
-
-fn refusal_of(code: u16, text: &str, queue: &str) -> Option<Refusal> {
-    Some(match code {
-        DIFFERS if text.contains("inequivalent arg") => Refusal::Differs(difference(text)),
-        DIFFERS if text.contains("limit") => Refusal::Impossible(
-            "its limit of queues is reached; raise that (rabbitmqctl set_vhost_limits) or delete queues".into(),
-        ),
-        DIFFERS => Refusal::Differs("the broker does not say in what".into()),
-        LOCKED => Refusal::Impossible(
-            "it is there, exclusive, and another connection's; close that connection or have it use another name".into(),
-        ),
-        ACCESS_REFUSED => Refusal::Impossible(
-            "its user may not do that; grant it configure, write and read (rabbitmqctl set_permissions)".into(),
-        ),
-        NOT_FOUND => Refusal::Impossible(
-            "it is there, but its node is down or its process has failed; bring the node back, or delete the queue".into(),
-        ),
-        // Whoever else asks for something on the connection is told the same.
-        FAILED if text.contains(&format!("'{queue}'")) => {
-            let why = text.rsplit_once(": ").map_or(text, |(_, why)| why);
-            Refusal::Costly(format!(
-                "it fails to ({why}); see its log, and restart the node if that goes on"
-            ))
-        }
-        _ => return None,
-    })
-}
-
-/// What is different, out of the broker's `PRECONDITION_FAILED - inequivalent arg 'x-max-length' for queue '…' in
-/// vhost '/': received none but current is the value '10' of type 'signedint'`.
-fn difference(text: &str) -> String {
-    let parse = || {
-        let (_, rest) = text.split_once("inequivalent arg '")?;
-        let (argument, rest) = rest.split_once('\'')?;
-        let (received, current) = rest.split_once(": received ")?.1.split_once(" but current is ")?;
-        let value = |text: &str| match text.split('\'').nth(1) {
-            Some(value) => value.to_owned(),
-            None => "none".to_owned(),
-        };
-        // Earlier versions of Jalur declared it so.
-        let meaning = match (argument, value(current).as_str()) {
-            ("x-delivery-limit", "-1") => {
-                " (before RabbitMQ 4 a message is lost when it is given back to such a queue)"
-            }
-            _ => "",
-        };
-        Some(format!(
-            "its {argument} is {}, and must be {}{meaning}",
-            value(current),
-            value(received)
-        ))
-    };
-    parse().unwrap_or_else(|| "the broker does not say in what".into())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failure_inside_is_that_of_the_queue_that_is_named() {
-        let text = "protocol error: AMQP hard error: INTERNAL-ERROR: INTERNAL_ERROR - Cannot declare quorum queue 'a_dlq' in \
-                    vhost 'v' on node 'n@h' with leader on node 'n@h': cluster_not_formed";
-        let Some(Refusal::Costly(detail)) = refusal_of(FAILED, text, "a_dlq") else {
-            panic!("it is nobody's");
-        };
-        assert!(detail.contains("(cluster_not_formed)"), "{detail}");
-        for other in ["a", "dlq", "b_dlq"] {
-            assert!(refusal_of(FAILED, text, other).is_none(), "{other}");
-        }
-    }
-
-    #[test]
-    fn what_differs_is_said_in_our_words() {
-        let text = |rest: &str| format!("PRECONDITION_FAILED - inequivalent arg {rest}");
-        assert_eq!(
-            difference(&text(
-                "'x-max-length' for queue 'q' in vhost '/': received none but current is the value '10' of type 'signedint'"
-            )),
-            "its x-max-length is 10, and must be none"
-        );
-        assert_eq!(
-            difference(&text(
-                "'durable' for queue 'q' in vhost '/': received 'true' but current is 'false'"
-            )),
-            "its durable is false, and must be true"
-        );
-        assert_eq!(
-            difference(&text(
-                "'x-queue-type' for queue 'q' in vhost 'v': received the value 'quorum' of type 'longstr' but current is none"
-            )),
-            "its x-queue-type is none, and must be quorum"
-        );
-        let limit = difference(&text(
-            "'x-delivery-limit' for queue 'q' in vhost '/': received '1000000' but current is '-1'",
-        ));
-        assert!(
-            limit.starts_with("its x-delivery-limit is -1, and must be 1000000 (before RabbitMQ 4"),
-            "{limit}"
-        );
-        assert_eq!(difference("anything else"), "the broker does not say in what");
     }
 }
