@@ -227,6 +227,7 @@ mod tests {
             held: 9,
             oldest: Some(SystemTime::now() - Duration::from_secs(60)),
             problem: None,
+            message_bytes: None,
         };
         board.set(TenantId(Uuid::from_u128(1)), lane.clone());
         board.set(TenantId(Uuid::from_u128(2)), lane);

@@ -8,7 +8,10 @@ use std::{
 
 use common::id::TenantId;
 
-use crate::shard::{Command, Handle};
+use crate::{
+    lane::Wanted,
+    shard::{Command, Handle},
+};
 
 /// Starts, resizes and stops lanes. What a lane really does is on the board.
 #[derive(Debug)]
@@ -43,29 +46,20 @@ impl TenantManager {
 
     /// Starts a tenant's lane, or has it run otherwise: with another number of workers, or at another rate. Nothing once
     /// the daemon stops.
-    pub(crate) async fn run(
-        &self,
-        tenant: TenantId,
-        workers: u32,
-        revision: i64,
-        store_per_second: Option<f64>,
-    ) {
-        let handle = {
+    pub(crate) async fn run(&self, tenant: TenantId, wanted: Wanted) {
+        let shard = {
             let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(shard) = shard_of(tenant, &inner.shards) else {
                 return;
             };
-            let lane = LaneHandle { shard, workers };
-            inner.lanes.insert(tenant, lane.clone());
-            lane
+            let lane = LaneHandle {
+                shard: shard.clone(),
+                workers: wanted.workers,
+            };
+            inner.lanes.insert(tenant, lane);
+            shard
         };
-        let command = Command::Run {
-            tenant,
-            workers: handle.workers,
-            revision,
-            store_per_second,
-        };
-        handle.shard.tell(command).await;
+        shard.tell(Command::Run(tenant, wanted)).await;
     }
 
     /// Stops a tenant's lane. One that does not run is told of as stopped, too.

@@ -1,5 +1,6 @@
 //! The watch protocol, spoken by hand: what a daemon may count on, and what comes of one that breaks it.
 
+mod sizes;
 mod tokens;
 
 use std::time::Duration;

@@ -22,7 +22,12 @@ pub(super) struct Report {
     pub(super) busy: i32,
     pub(super) held: i32,
     pub(super) problem: Option<Problem>,
+    /// How many bytes one of its messages takes, if that is known.
+    pub(super) message_bytes: Option<i32>,
 }
+
+/// A lane before a report: its tenant, revision and state, and how large that tenant's messages were.
+type Before = (Uuid, i64, String, Option<i32>);
 
 /// A lane as its daemon is to run it; no workers: not at all.
 #[derive(Clone, Debug)]
@@ -32,6 +37,8 @@ pub(super) struct Lane {
     pub(super) revision: i64,
     /// How many messages a second it may store, if its tenant is limited.
     pub(super) store_per_second: Option<f64>,
+    /// How many bytes one of its messages takes, if that is known.
+    pub(super) message_bytes: Option<u32>,
 }
 
 /// The fleet's epoch, and a daemon's lanes after a revision and tenant, in that order, `limit` at most. Rows of one
@@ -50,7 +57,8 @@ pub(super) async fn after(
                 case when lanes.workers > 0 and t.store_per_second is not null
                      then t.store_per_second::float8 * lanes.workers
                           / (select sum(workers) from assignments where tenant_id = t.id)::float8
-                     end as store_per_second
+                     end as store_per_second,
+                sizes.bytes as message_bytes
          from fleet left join lateral (
              select tenant_id, workers, revision from assignments
              where daemon_id = $1 and (revision, tenant_id) > ($2, $3)
@@ -58,6 +66,7 @@ pub(super) async fn after(
              limit $4
          ) as lanes (tenant_id, workers, lane_revision) on true
          left join tenants t on t.id = lanes.tenant_id
+         left join message_sizes sizes on sizes.tenant_id = lanes.tenant_id
          order by lane_revision, tenant_id",
     )
     .bind(daemon)
@@ -75,6 +84,9 @@ pub(super) async fn after(
             workers: row.try_get::<i32, _>("workers")?.unsigned_abs(),
             revision: row.try_get("lane_revision")?,
             store_per_second: row.try_get("store_per_second")?,
+            message_bytes: row
+                .try_get::<Option<i32>, _>("message_bytes")?
+                .map(i32::unsigned_abs),
         }))
     };
     let epoch = rows.first().ok_or(sqlx::Error::RowNotFound)?.try_get("epoch")?;
@@ -92,8 +104,9 @@ pub(super) async fn observe(
     let column = |get: fn(&Report) -> i32| reports.iter().map(get).collect::<Vec<_>>();
     let tenants: Vec<_> = reports.iter().map(|report| report.tenant.0).collect();
     let mut transaction = connection.begin().await?;
-    let before: Vec<(Uuid, i64, String)> = sqlx::query_as(
-        "select tenant_id, observed_revision, observed_state from assignments
+    let before: Vec<Before> = sqlx::query_as(
+        "select tenant_id, observed_revision, observed_state, sizes.bytes
+         from assignments left join message_sizes sizes using (tenant_id)
          where daemon_id = $1 and tenant_id = any($2)
                and exists (select from daemons where id = $1 and stream = $3)
          order by tenant_id
@@ -145,18 +158,48 @@ pub(super) async fn observe(
         .execute(&mut *transaction)
         .await?;
     }
+    let before = |report: &Report| {
+        let found = before.binary_search_by_key(&report.tenant.0, |(tenant, ..)| *tenant);
+        found.ok().map(|index| &before[index])
+    };
+    let sizes = reports.iter().filter_map(|report| {
+        let (_, _, _, known) = before(report)?;
+        let bytes = report.message_bytes.filter(|bytes| *known != Some(*bytes))?;
+        Some((report.tenant, bytes))
+    });
+    remember_sizes(&mut transaction, sizes.collect()).await?;
     let stood = |report: &Report| {
-        let same = |(tenant, revision, state): &(Uuid, i64, String)| {
-            *tenant == report.tenant.0 && *revision == report.revision && state == report.state
-        };
-        before
-            .binary_search_by_key(&report.tenant.0, |(tenant, ..)| *tenant)
-            .is_ok_and(|index| same(&before[index]))
+        before(report)
+            .is_some_and(|(_, revision, state, _)| *revision == report.revision && state == report.state)
     };
     let moved = reports.iter().filter(|report| !stood(report));
     let moved: Vec<_> = moved.map(|report| report.tenant).collect();
     notify_lanes(&mut *transaction, &moved).await?;
     transaction.commit().await
+}
+
+/// Keeps how large tenants' messages are, for the next lane of each: of tenants whose lanes are locked, so that nothing is
+/// kept of one that is gone.
+async fn remember_sizes(
+    connection: &mut PgConnection,
+    mut sizes: Vec<(TenantId, i32)>,
+) -> Result<(), sqlx::Error> {
+    if sizes.is_empty() {
+        return Ok(());
+    }
+    // A tenant may have lanes in two daemons, which report at the same time.
+    sizes.sort_unstable();
+    let (tenants, bytes): (Vec<_>, Vec<_>) =
+        sizes.into_iter().map(|(tenant, bytes)| (tenant.0, bytes)).unzip();
+    sqlx::query(
+        "insert into message_sizes (tenant_id, bytes) select * from unnest($1::uuid[], $2::int[])
+         on conflict (tenant_id) do update set bytes = excluded.bytes",
+    )
+    .bind(tenants)
+    .bind(bytes)
+    .execute(connection)
+    .await
+    .map(drop)
 }
 
 /// Has whoever runs a tenant's lanes told of them anew, once the transaction commits: something has changed that they

@@ -310,6 +310,7 @@ pub(super) async fn set_gone(connection: impl PgExecutor<'_>, id: TenantId) -> R
         "with counters as (delete from positions where tenant_id = $1),
               lanes as (delete from assignments where tenant_id = $1),
               troubles as (delete from problems where tenant_id = $1),
+              sizes as (delete from message_sizes where tenant_id = $1),
               clients as (delete from credentials where tenant_id = $1 and login is null)
          update tenants
          set phase = 'gone', name = 'gone', name_sought = null, description = '', created_with = '{}', updated_at = now()

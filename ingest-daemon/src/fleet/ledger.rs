@@ -4,10 +4,15 @@
 //! stopped that is not withdrawn. When the fleet's epoch changes, revisions mean nothing any more and the server sends
 //! everything: what a finished snapshot of a new epoch does not name is stopped.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    num::NonZeroU32,
+};
 
 use common::id::TenantId;
 use proto::v1;
+
+use crate::lane::Wanted;
 
 /// The most workers of one lane.
 const WORKERS_MAX: u32 = 256;
@@ -16,16 +21,7 @@ const WORKERS_MAX: u32 = 256;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Change {
     /// Run a lane, or run it otherwise.
-    Run {
-        /// The tenant.
-        tenant: TenantId,
-        /// How many workers.
-        workers: u32,
-        /// The assignment's revision.
-        revision: i64,
-        /// How many messages a second it may store, if it is limited.
-        store_per_second: Option<f64>,
-    },
+    Run(TenantId, Wanted),
     /// Stop a lane.
     Stop {
         /// The tenant.
@@ -135,12 +131,13 @@ impl Ledger {
             return Ok(None);
         }
         self.lanes.insert(tenant, revision);
-        Ok(Some(Change::Run {
-            tenant,
+        let wanted = Wanted {
             workers,
             revision,
             store_per_second,
-        }))
+            message_bytes: assignment.message_bytes.and_then(NonZeroU32::new),
+        };
+        Ok(Some(Change::Run(tenant, wanted)))
     }
 
     fn withdraw(&mut self, tenant: TenantId, revision: i64) -> Option<Change> {
@@ -179,6 +176,7 @@ mod tests {
                     workers,
                     revision,
                     store_per_second: None,
+                    message_bytes: None,
                 })
                 .collect(),
             withdrawals: withdrawals
@@ -193,12 +191,13 @@ mod tests {
     }
 
     fn run(n: u128, workers: u32, revision: i64) -> Change {
-        Change::Run {
-            tenant: tenant(n),
+        let wanted = Wanted {
             workers,
             revision,
             store_per_second: None,
-        }
+            message_bytes: None,
+        };
+        Change::Run(tenant(n), wanted)
     }
 
     #[test]
@@ -278,10 +277,13 @@ mod tests {
         let (changes, _) = ledger.take(&limited);
         assert!(matches!(
             changes[..],
-            [Change::Run {
-                store_per_second: Some(0.5),
-                ..
-            }]
+            [Change::Run(
+                _,
+                Wanted {
+                    store_per_second: Some(0.5),
+                    ..
+                }
+            )]
         ));
         for bad in [0.0, -1.0, f64::NAN, f64::INFINITY] {
             limited.assignments[0].store_per_second = Some(bad);

@@ -1,6 +1,6 @@
 //! One `Watch` stream, from hello to its end.
 
-use std::{pin::pin, sync::atomic::Ordering, time::Duration};
+use std::{num::NonZeroU32, pin::pin, sync::atomic::Ordering, time::Duration};
 
 use common::{causes::with_causes, id::TenantId};
 use proto::v1::{self, fleet_service_client::FleetServiceClient, watch_request::Message};
@@ -155,15 +155,7 @@ impl<'a> Session<'a> {
         let (changes, errors) = self.client.ledger.take(&response);
         for change in changes {
             match change {
-                Change::Run {
-                    tenant,
-                    workers,
-                    revision,
-                    store_per_second,
-                } => {
-                    let manager = &self.client.manager;
-                    manager.run(tenant, workers, revision, store_per_second).await;
-                }
+                Change::Run(tenant, wanted) => self.client.manager.run(tenant, wanted).await,
                 Change::Stop { tenant, revision } => self.client.manager.stop(tenant, revision).await,
             }
         }
@@ -224,6 +216,7 @@ fn observed(tenant_id: String, lane: Observed) -> v1::ObservedLane {
         busy: lane.busy,
         held: lane.held,
         problem: lane.problem.map(problem),
+        message_bytes: lane.message_bytes.map(NonZeroU32::get),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The client against a control plane of the test's own.
 
-use std::pin::Pin;
+use std::{num::NonZeroU32, pin::Pin};
 
 use common::id::TenantId;
 use proto::v1::{
@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming, transport::Server};
 
 use super::*;
 use crate::{
-    lane::{Observed, Standing},
+    lane::{Observed, Standing, Wanted},
     shard::{self, Command},
 };
 
@@ -186,6 +186,7 @@ fn assign(nonce: &str, n: u128, workers: u32, revision: i64) -> v1::WatchRespons
             workers,
             revision,
             store_per_second: None,
+            message_bytes: Some(300),
         }],
         withdrawals: Vec::new(),
         snapshot_complete: true,
@@ -211,7 +212,8 @@ async fn assignments_are_applied_acknowledged_and_reported() {
     assert!(house.synced.load(Ordering::Relaxed));
     let command = house.command().await;
     assert!(
-        matches!(command, Command::Run { tenant: t, workers: 3, revision: 7, .. } if t == tenant(1)),
+        matches!(command, Command::Run(t, Wanted { workers: 3, revision: 7, message_bytes, .. })
+            if t == tenant(1) && message_bytes == NonZeroU32::new(300)),
         "{command:?}"
     );
 
@@ -223,6 +225,7 @@ async fn assignments_are_applied_acknowledged_and_reported() {
         held: 20,
         oldest: None,
         problem: None,
+        message_bytes: NonZeroU32::new(700),
     };
     house.board.set(tenant(1), running);
     match stream.next().await {
@@ -230,8 +233,8 @@ async fn assignments_are_applied_acknowledged_and_reported() {
             assert_eq!(observed.lanes.len(), 1);
             let lane = &observed.lanes[0];
             assert_eq!(
-                (lane.state(), lane.busy, lane.held),
-                (v1::LaneState::Running, 1, 20)
+                (lane.state(), lane.busy, lane.held, lane.message_bytes),
+                (v1::LaneState::Running, 1, 20, Some(700))
             );
         }
         other => panic!("{other:?}"),
@@ -268,6 +271,7 @@ async fn a_stream_that_breaks_is_opened_again_with_what_runs() {
         held: 0,
         oldest: None,
         problem: None,
+        message_bytes: NonZeroU32::new(700),
     };
     house.board.set(tenant(1), running);
     stream.next().await;

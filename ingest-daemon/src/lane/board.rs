@@ -4,6 +4,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    num::NonZeroU32,
     sync::{Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
@@ -30,6 +31,8 @@ pub(crate) struct Observed {
     pub(crate) oldest: Option<SystemTime>,
     /// What is wrong with it.
     pub(crate) problem: Option<Problem>,
+    /// How many bytes one of its messages takes, if that is known.
+    pub(crate) message_bytes: Option<NonZeroU32>,
 }
 
 impl Observed {
@@ -43,6 +46,7 @@ impl Observed {
             held: 0,
             oldest: None,
             problem: None,
+            message_bytes: None,
         }
     }
 
@@ -56,8 +60,9 @@ impl Observed {
             held,
             oldest: _,
             problem,
+            message_bytes,
         } = self;
-        (*revision, *state, *workers, *busy, *held, problem)
+        (*revision, *state, *workers, *busy, *held, problem, *message_bytes)
             == (
                 other.revision,
                 other.state,
@@ -65,6 +70,7 @@ impl Observed {
                 other.busy,
                 other.held,
                 &other.problem,
+                other.message_bytes,
             )
     }
 }
@@ -197,6 +203,7 @@ mod tests {
             held: 0,
             oldest: None,
             problem: None,
+            message_bytes: None,
         }
     }
 

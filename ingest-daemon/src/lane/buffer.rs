@@ -36,7 +36,7 @@ pub(crate) struct Buffer {
 }
 
 impl Buffer {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(super) fn new(traffic: Traffic, now: Instant) -> Self {
         Self {
             waiting: VecDeque::new(),
             bodiless: Vec::new(),
@@ -47,7 +47,7 @@ impl Buffer {
             before: 0,
             stuck_since: now,
             came_at: now,
-            traffic: Traffic::default(),
+            traffic,
         }
     }
 

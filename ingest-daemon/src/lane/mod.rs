@@ -17,7 +17,10 @@ mod settling;
 mod silence;
 mod trouble;
 
-use std::time::{Duration, Instant};
+use std::{
+    num::NonZeroU32,
+    time::{Duration, Instant},
+};
 
 pub(crate) use self::{
     board::{Board, Observed, Standing},
@@ -32,8 +35,8 @@ use crate::{
     backoff::Backoff,
     delivery::Message,
     flow::{
-        Allowance, Asking, IDLE_AFTER, Neighbours, Policy, QUIET_MESSAGES, Throttle, UNSEEN_MESSAGES,
-        worth_changing,
+        Allowance, Asking, IDLE_AFTER, Neighbours, Policy, QUIET_MESSAGES, Throttle, Traffic,
+        UNSEEN_MESSAGES, worth_changing,
     },
     quarantine::Trust,
 };
@@ -78,6 +81,19 @@ pub(crate) enum Change {
     Shrink,
 }
 
+/// What is asked of a lane.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Wanted {
+    /// How many workers it is to have.
+    pub(crate) workers: u32,
+    /// The assignment's revision.
+    pub(crate) revision: i64,
+    /// How many messages a second it may store, if it is limited.
+    pub(crate) store_per_second: Option<f64>,
+    /// How many bytes one of its messages took, if anybody has seen enough of them.
+    pub(crate) message_bytes: Option<NonZeroU32>,
+}
+
 /// What a lane is to do.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Assignment {
@@ -90,11 +106,12 @@ pub(crate) struct Assignment {
 }
 
 impl Lane {
-    pub(crate) fn new(now: Instant) -> Self {
+    /// A lane of a tenant whose messages have been like this.
+    pub(crate) fn new(traffic: Traffic, now: Instant) -> Self {
         Self {
             assignment: Assignment::default(),
             consumer: Consumer::new(now),
-            buffer: Buffer::new(now),
+            buffer: Buffer::new(traffic, now),
             outbox: Outbox::default(),
             silence: Silence::new(now),
             trust: Trust::default(),
@@ -299,6 +316,7 @@ impl Lane {
             held: count(self.buffer.unsettled()),
             oldest: self.buffer.oldest(),
             problem: self.problem().cloned(),
+            message_bytes: self.buffer.traffic().stated(),
         }
     }
 

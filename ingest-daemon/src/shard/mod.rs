@@ -21,7 +21,12 @@ use common::id::TenantId;
 use tokio::sync::mpsc;
 
 pub(crate) use self::task::{Committers, Options, Shard};
-use crate::{broker::Trial, delivery::Letter, lane::Observed, settle::Ack};
+use crate::{
+    broker::Trial,
+    delivery::Letter,
+    lane::{Observed, Wanted},
+    settle::Ack,
+};
 
 /// Commands under way to a shard. It takes them between two events, so few ever wait.
 const COMMANDS_MAX: usize = 256;
@@ -30,16 +35,7 @@ const COMMANDS_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) enum Command {
     /// Run a lane, or run it otherwise.
-    Run {
-        /// The tenant.
-        tenant: TenantId,
-        /// How many workers.
-        workers: u32,
-        /// The assignment's revision.
-        revision: i64,
-        /// How many messages a second it may store, if it is limited.
-        store_per_second: Option<f64>,
-    },
+    Run(TenantId, Wanted),
     /// Stop a lane.
     Stop {
         /// The tenant.

@@ -250,16 +250,7 @@ impl Shard {
 
     fn command(&mut self, command: Option<Command>) {
         match command {
-            Some(Command::Run {
-                tenant,
-                workers,
-                revision,
-                store_per_second,
-            }) => {
-                let now = Now::read();
-                self.lanes.run(tenant, workers as usize, revision, now);
-                self.lanes.limit(tenant, store_per_second, now);
-            }
+            Some(Command::Run(tenant, wanted)) => self.lanes.run(tenant, wanted, Now::read()),
             Some(Command::Stop { tenant, revision }) => self.lanes.stop(tenant, revision, Now::read()),
             None => {
                 self.stopping = true;

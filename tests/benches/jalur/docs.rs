@@ -163,8 +163,9 @@ truth.
   has its partition, its queues and its consumer. {messages} messages, timed from the first that is stored to the last.
   The idle queues are in the broker in either turn: what they cost there (6,100 tenants: a fifth of a core, to its
   management plugin) is not in the ratio.
-- **Many busy ones.** {messages} messages over so many queues, filled while the daemon is down. Timed from the first
-  message that it stores to the last, one tenant likewise. Each number of tenants is removed before the next comes.
+- **Many busy ones.** {messages} messages beside the peers, {spread} beside one tenant, over so many queues, filled while
+  the daemon is down. Timed from the first message that it stores to the last, one tenant likewise. Each number of
+  tenants is removed before the next comes.
 - **Published to readable.** From just before publishing until the tenant's counter, which moves in the transaction
   that stores the row, is seen past it. It is looked at every 0.2 ms, so that a figure is too large by half a
   millisecond at most. {seconds} s at a steady rate. *Hop*: published to received, on an idle broker; *commit*: one row
@@ -191,6 +192,7 @@ truth.
   partition is measured beside each creation and taken from it. Idle tenants here and above are made in bulk, their
   partitions in groups of a hundred: attaching one to ten thousand that hang below `messages` directly takes 28 to 43 ms.
 ",
+        spread = thousands(plan.spread_messages as f64),
         history = thousands(plan.history as f64),
         changes = plan.changes,
         creations = plan.creations,

@@ -81,6 +81,8 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     /// A full queue: some seconds' worth, so that its beginning weighs little.
     pub(crate) messages: usize,
+    /// The same over thousands of queues: some dozens for each, so that what a lane costs to start weighs little there, too.
+    pub(crate) spread_messages: usize,
     /// What the plain design is given, being slow: its rate does not depend on it.
     pub(crate) plain_messages: usize,
     /// Among how many idle tenants there is a busy one.
@@ -130,6 +132,7 @@ impl Plan {
             quick: false,
             rounds: 5,
             messages: 120_000,
+            spread_messages: 200_000,
             plain_messages: 15_000,
             idle: [100, 1_000, 10_000],
             tenants: [100, 1_000, 5_000],
@@ -159,6 +162,7 @@ impl Plan {
             quick: true,
             rounds: 1,
             messages: 10_000,
+            spread_messages: 10_000,
             plain_messages: 1_000,
             idle: [10, 20, 250],
             tenants: [10, 20, 40],

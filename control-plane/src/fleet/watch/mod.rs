@@ -209,6 +209,7 @@ fn report(lane: &v1::ObservedLane) -> Result<Report, Status> {
         busy: count(lane.busy),
         held: count(lane.held),
         problem: lane.problem.as_ref().map(problem).transpose()?,
+        message_bytes: lane.message_bytes.map(count).filter(|bytes| *bytes > 0),
     })
 }
 

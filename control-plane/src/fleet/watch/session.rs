@@ -392,6 +392,7 @@ fn add(lane: Lane, unnamed: Option<&mut BTreeMap<TenantId, i64>>, response: &mut
             workers: lane.workers,
             revision,
             store_per_second: lane.store_per_second,
+            message_bytes: lane.message_bytes,
         });
     }
 }

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     clock::Now,
     flow::{self, RESIZES_MAX, Traffic},
-    lane::{Event, Lane, Observed, State, Step},
+    lane::{Event, Lane, Observed, State, Step, Wanted},
     quarantine::Pace,
     retry,
 };
@@ -111,23 +111,16 @@ impl Lanes {
         self.filling.gathers(&self.terms.flow, now)
     }
 
-    /// A lane is to run, or to run otherwise.
-    pub(super) fn run(&mut self, tenant: TenantId, workers: usize, revision: i64, now: Now) {
+    /// A lane is to run, or to run otherwise: with other workers, or no faster than so. Nothing but the next commit changes
+    /// by that, and in time what its consumer may hold.
+    pub(super) fn run(&mut self, tenant: TenantId, wanted: Wanted, now: Now) {
         let lane = self.lanes.entry(tenant).or_insert_with(|| {
             self.watch.begin(tenant, now.instant);
-            Lane::new(now.instant)
+            Lane::new(Traffic::told(wanted.message_bytes), now.instant)
         });
-        (lane.assignment.workers, lane.assignment.revision) = (workers, revision);
+        (lane.assignment.workers, lane.assignment.revision) = (wanted.workers as usize, wanted.revision);
+        lane.throttle.set(wanted.store_per_second, now.instant);
         self.on(tenant, Event::Run, now);
-    }
-
-    /// A lane is to be stored no faster than this, or as fast as it can be. Nothing but the next commit changes by it, and
-    /// in time what its consumer may hold.
-    pub(super) fn limit(&mut self, tenant: TenantId, per_second: Option<f64>, now: Now) {
-        if let Some(lane) = self.lanes.get_mut(&tenant) {
-            lane.throttle.set(per_second, now.instant);
-            self.pursue(tenant, now);
-        }
     }
 
     /// A lane is to stop.

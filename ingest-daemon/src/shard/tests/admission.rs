@@ -1,15 +1,20 @@
 //! Many lanes that want a consumer at once.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
-use super::house::{House, settled, tenant};
-use crate::flow::Policy;
+use super::house::{House, NOTHING, settled, tenant};
+use crate::{flow::Policy, lane::Wanted};
 
 /// Lanes enough for each to have the least prefetch there is, 20.
 const LANES: usize = 500;
 
 /// Lanes that have just been assigned, with bounds as in a real daemon, but for the bytes.
 fn crowd(bytes: usize) -> House {
+    crowd_of(bytes, None)
+}
+
+/// The same, of tenants whose messages were seen before.
+fn crowd_of(bytes: usize, message_bytes: Option<NonZeroU32>) -> House {
     let mut house = House::with(Policy {
         run_rows: 250,
         commit_rows: 1_000,
@@ -19,7 +24,13 @@ fn crowd(bytes: usize) -> House {
         held_bytes: bytes,
     });
     for n in 0..LANES {
-        house.lanes.run(tenant(n), 3, 1, house.now());
+        let wanted = Wanted {
+            workers: 3,
+            revision: 1,
+            message_bytes,
+            ..NOTHING
+        };
+        house.want(n, wanted);
     }
     house.perform();
     house
@@ -74,6 +85,19 @@ fn lanes_whose_messages_are_not_known_get_two_and_room_is_kept_for_what_they_wil
     assert!(house.prefetch.values().all(|prefetch| *prefetch == 2));
     let admitted = house.consumers.len();
     assert!((50..200).contains(&admitted), "{admitted}");
+}
+
+#[test]
+fn lanes_whose_messages_were_seen_before_begin_with_what_they_had() {
+    for (message_bytes, prefetch) in [(256, 20), (2 << 20, 1)] {
+        let mut house = crowd_of(64 << 20, NonZeroU32::new(message_bytes));
+        house.answer();
+        assert!(
+            house.prefetch.values().all(|has| *has == prefetch),
+            "{:?}",
+            house.prefetch
+        );
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::{
     commit::{Commit, Hold, Outcome, Portion, Settled},
     delivery::{Delivery, Letter},
     flow,
-    lane::Observed,
+    lane::{Observed, Wanted},
     quarantine::Pace,
     retry,
     shard::{
@@ -33,6 +33,14 @@ pub(super) const POLICY: flow::Policy = flow::Policy {
     commit_bytes: 1 << 20,
     commit_tenants: 8,
     held_bytes: 1 << 20,
+};
+
+/// What is asked of a lane that is to do nothing yet.
+pub(super) const NOTHING: Wanted = Wanted {
+    workers: 0,
+    revision: 0,
+    store_per_second: None,
+    message_bytes: None,
 };
 
 /// The lanes, the broker's books about them, and what was told.
@@ -54,6 +62,8 @@ pub(super) struct House {
     pub(super) prefetch: BTreeMap<TenantId, u16>,
     /// When each one's consumer is to be tried apart.
     pub(super) trials: BTreeMap<TenantId, Trial>,
+    /// What was asked of each lane.
+    wanted: BTreeMap<usize, Wanted>,
     pub(super) letters: Vec<(TenantId, Box<Letter>)>,
     pub(super) told: Vec<(TenantId, Observed)>,
     pub(super) looks: Vec<TenantId>,
@@ -89,6 +99,7 @@ impl House {
             cancelled: Vec::new(),
             prefetch: BTreeMap::new(),
             trials: BTreeMap::new(),
+            wanted: BTreeMap::new(),
             letters: Vec::new(),
             told: Vec::new(),
             looks: Vec::new(),
@@ -105,9 +116,34 @@ impl House {
         }
     }
 
+    /// A lane is to run, or to run otherwise, as far as it has no other limit.
+    pub(super) fn run(&mut self, n: usize, workers: u32, revision: i64) {
+        let wanted = Wanted {
+            workers,
+            revision,
+            ..self.wanted.get(&n).copied().unwrap_or(NOTHING)
+        };
+        self.want(n, wanted);
+    }
+
+    /// A lane is to be stored no faster than this.
+    pub(super) fn limit(&mut self, n: usize, store_per_second: Option<f64>) {
+        let wanted = Wanted {
+            store_per_second,
+            ..self.wanted[&n]
+        };
+        self.want(n, wanted);
+    }
+
+    /// A lane is to run like this.
+    pub(super) fn want(&mut self, n: usize, wanted: Wanted) {
+        self.wanted.insert(n, wanted);
+        self.lanes.run(tenant(n), wanted, self.now());
+    }
+
     /// A lane whose consumer is registered.
-    pub(super) fn running(&mut self, n: usize, workers: usize) {
-        self.lanes.run(tenant(n), workers, 1, self.now());
+    pub(super) fn running(&mut self, n: usize, workers: u32) {
+        self.run(n, workers, 1);
         self.pass(Duration::ZERO);
         self.answer();
     }

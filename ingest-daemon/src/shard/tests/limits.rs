@@ -16,7 +16,7 @@ fn house() -> House {
 }
 
 fn limit(house: &mut House, n: usize, per_second: Option<f64>) {
-    house.lanes.limit(tenant(n), per_second, house.now());
+    house.limit(n, per_second);
     house.perform();
 }
 

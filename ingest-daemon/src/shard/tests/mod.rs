@@ -28,7 +28,7 @@ fn workers_are_the_runs_in_flight_and_a_change_shows_in_the_next_commit() {
     let commit = house.commit().unwrap();
     assert_eq!(commit.portions[0].messages.len(), 4);
     assert_eq!((house.last_told().busy, house.last_told().held), (1, 40));
-    house.lanes.run(tenant(1), 3, 2, house.now());
+    house.run(1, 3, 2);
     house.settle(commit, settled, false);
     assert_eq!(house.commit().unwrap().portions[0].messages.len(), 12);
     assert_eq!((house.last_told().busy, house.last_told().revision), (3, 2));
@@ -279,14 +279,14 @@ proptest! {
         let mut safe = BTreeSet::new();
         let mut under_way: Option<Commit> = None;
         for n in 1..4 {
-            house.running(n, n);
+            house.running(n, n as u32);
         }
         let stop = steps.len();
         let ending = (0..400).map(|step| (if step == 0 { 9 } else { [3, 5, 7, 8][step % 4] }, 1));
         for (step, (choice, n)) in steps.into_iter().chain(ending).enumerate() {
             match choice {
                 0 if house.consumers.contains(&tenant(n)) && step < stop => house.deliver(n, &["1", "{", "3"]),
-                1 if step < stop => house.lanes.run(tenant(n), n, 1, house.now()),
+                1 if step < stop => house.run(n, n as u32, 1),
                 2 => house.lanes.stop(tenant(n), 2, house.now()),
                 3 => house.answer(),
                 4 | 5 => {

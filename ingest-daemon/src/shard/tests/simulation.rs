@@ -63,7 +63,7 @@ impl World {
     /// So many lanes without anything in their queues.
     fn new(lanes: usize, bytes: usize, database: Duration) -> Self {
         let mut house = House::with(Policy::of(&Ingest::default()));
-        (0..lanes).for_each(|n| house.lanes.run(tenant(n), 3, 1, house.now()));
+        (0..lanes).for_each(|n| house.run(n, 3, 1));
         while house.consumers.len() < lanes {
             house.pass(Duration::ZERO);
             house.lanes.tick(house.now());
@@ -103,8 +103,7 @@ impl World {
 
     /// A lane is to be stored no faster than this.
     fn limit(&mut self, lane: usize, per_second: f64) {
-        let now = self.house.now();
-        self.house.lanes.limit(tenant(lane), Some(per_second), now);
+        self.house.limit(lane, Some(per_second));
     }
 
     /// How many rows of a lane are stored within some time.

@@ -135,6 +135,7 @@ fn runs(lane: v1::Assignment) -> v1::ObservedLane {
         busy: 0,
         held: 0,
         problem: None,
+        message_bytes: None,
     }
 }
 

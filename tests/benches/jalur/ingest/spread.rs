@@ -34,8 +34,8 @@ pub(crate) async fn measure(plan: &Plan, node: Option<&Node>, report: &mut Repor
         (one.rates, one.cpu) = (Series::default(), CpuSeries::default());
         for round in 1..=plan.rounds {
             eprintln!("one tenant and {count}, round {round}");
-            one.take(plan.messages).await?;
-            many.take(plan.messages).await?;
+            one.take(plan.spread_messages).await?;
+            many.take(plan.spread_messages).await?;
         }
         report.ratio(
             format!("{} busy", many.name()),
