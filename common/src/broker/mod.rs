@@ -2,7 +2,8 @@
 //!
 //! [`connect`] gives a [`Broker`] handle and a [`Supervisor`], whose `run` owns the connection: it connects, watches,
 //! and connects again with a jittered backoff. Users take the current [`Link`], open channels on it, and learn from
-//! [`Link::lost`] that everything on it is gone.
+//! [`Link::lost`] that everything on it is gone. A connection on which much was refused is replaced by another, and lasts
+//! as long as somebody uses it.
 
 mod channels;
 pub mod headers;
@@ -101,7 +102,13 @@ pub struct Link {
 impl Link {
     /// Opens a channel.
     pub async fn channel(&self) -> Result<Channel, Error> {
-        within(self.connection.create_channel()).await
+        loop {
+            match within(self.connection.create_channel()).await {
+                // What an earlier channel with this number was closed for (lapin 4.12). Each number does that once.
+                Err(error) if error.is_refusal() => {}
+                opened => return opened,
+            }
+        }
     }
 
     /// What is known of the deliveries that come on this connection, beside what they say themselves.
@@ -117,6 +124,11 @@ impl Link {
     /// Completes when the connection is gone, and with it every channel and unacknowledged delivery.
     pub async fn lost(&self) {
         self.lost.cancelled().await;
+    }
+
+    /// Whether it is gone.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
     }
 
     /// Completes with the reason why there is no use in waiting for it, when it is gone.
@@ -142,6 +154,11 @@ impl Link {
     }
 }
 
+/// Whether this is the current connection.
+fn is(current: &Result<Arc<Link>, Away>, link: &Arc<Link>) -> bool {
+    current.as_ref().is_ok_and(|current| Arc::ptr_eq(current, link))
+}
+
 /// A handle on a connection that is kept up.
 #[derive(Clone, Debug)]
 pub struct Broker {
@@ -162,6 +179,14 @@ impl Broker {
     /// The current connection, without waiting for one.
     pub fn current(&self) -> Result<Arc<Link>, Error> {
         Ok(self.link.borrow().clone()?)
+    }
+
+    /// Completes when this is not the current connection any more: it is lost, or another one has taken its place, which
+    /// is for whatever begins from then on.
+    pub async fn left(&self, link: &Arc<Link>) {
+        let another = |current: &Result<Arc<Link>, Away>| !is(current, link);
+        // A supervisor that has ended has lost it.
+        let _ = self.link.clone().wait_for(another).await;
     }
 
     /// Whether there is a connection at the moment.

@@ -1,15 +1,19 @@
 //! The task that keeps a connection up.
+//!
+//! A connection has 2,047 channels, and one that the broker closes takes its number with it (lapin 4.12 never opens another
+//! with it: it answers with the error of the first). So where half of them are gone another connection takes the place of
+//! the first. That one stays as long as somebody has it, for what began on it: lanes consume on for days.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream::FuturesUnordered};
 use lapin::{Connection, ConnectionProperties, uri::AMQPUri};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Away, Link, Meter, REQUEST_TIMEOUT, Wall, within};
+use super::{Away, Link, Meter, REQUEST_TIMEOUT, Wall, is, within};
 use crate::tls;
 
 /// A hung program's deliveries come free after two to three of these without a word: 2 to 3 s, before its tenants have
@@ -49,12 +53,13 @@ impl Supervisor {
 
     /// Keeps the connection up until `stop`, then closes it.
     pub async fn run(self, stop: CancellationToken) {
+        let mut guards = FuturesUnordered::new();
         while !stop.is_cancelled() {
-            let Some((connection, wall)) = stop.run_until_cancelled(self.connected()).await else {
-                return;
+            let connected = stop.run_until_cancelled(self.connected());
+            let Some((connection, wall)) = beside(&mut guards, connected).await else {
+                break;
             };
             info!(connection = self.name, "connected to RabbitMQ");
-            let mut events = connection.events_listener().boxed();
             let link = Arc::new(Link {
                 connection,
                 wall,
@@ -62,55 +67,76 @@ impl Supervisor {
                 lost: CancellationToken::new(),
                 blocked: watch::Sender::new(false),
             });
-            self.now(Ok(Arc::clone(&link)));
+            // What was before is nobody's business any more, but for those who use it.
+            drop(self.link.send_replace(Ok(Arc::clone(&link))));
+            let done = CancellationToken::new();
+            guards.push(self.guard(link, done.clone(), &stop));
+            beside(&mut guards, done.cancelled()).await;
+        }
+        while guards.next().await.is_some() {}
+    }
 
-            while link.connection.status().connected() {
-                tokio::select! {
-                    () = stop.cancelled() => break,
-                    () = link.given_up.cancelled() => break,
-                    event = events.next() => match event {
-                        // A channel's error is its user's business, who asked for what was refused.
-                        Some(lapin::Event::Error(error)) if error.is_amqp_soft_error() => {
-                            debug!(connection = self.name, %error, "RabbitMQ closed a channel");
+    /// Watches a connection, as long as it lasts and somebody uses it, and closes it. It is `done` when another one is to
+    /// be had.
+    async fn guard(&self, link: Arc<Link>, done: CancellationToken, stop: &CancellationToken) {
+        let mut events = link.connection.events_listener().boxed();
+        let refused_max = usize::from(link.connection.configuration().channel_max() / 2);
+        let mut refused = 0;
+        while link.connection.status().connected() && !self.is_forgotten(&link) {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = link.given_up.cancelled() => break,
+                event = events.next() => match event {
+                    // A channel's error is its user's business, who asked for what was refused.
+                    Some(lapin::Event::Error(error)) if error.is_amqp_soft_error() => {
+                        debug!(connection = self.name, %error, "RabbitMQ closed a channel");
+                        refused += 1;
+                        if refused == refused_max {
+                            info!(connection = self.name, refused, "much was refused on this connection; taking another");
+                            done.cancel();
                         }
-                        Some(lapin::Event::Error(error)) => warn!(connection = self.name, %error, "RabbitMQ reported an error"),
-                        Some(lapin::Event::ConnectionBlocked(reason)) => {
-                            link.blocked.send_replace(true);
-                            warn!(connection = self.name, reason, "RabbitMQ blocks publishing");
-                        }
-                        Some(lapin::Event::ConnectionUnblocked) => {
-                            link.blocked.send_replace(false);
-                            info!(connection = self.name, "RabbitMQ takes messages again");
-                        }
-                        _ => {}
-                    },
-                    () = tokio::time::sleep(CHECK_EVERY) => {}
-                }
+                    }
+                    Some(lapin::Event::Error(error)) => warn!(connection = self.name, %error, "RabbitMQ reported an error"),
+                    Some(lapin::Event::ConnectionBlocked(reason)) => {
+                        link.blocked.send_replace(true);
+                        warn!(connection = self.name, reason, "RabbitMQ blocks publishing");
+                    }
+                    Some(lapin::Event::ConnectionUnblocked) => {
+                        link.blocked.send_replace(false);
+                        info!(connection = self.name, "RabbitMQ takes messages again");
+                    }
+                    _ => {}
+                },
+                () = tokio::time::sleep(CHECK_EVERY) => {}
             }
+        }
 
-            self.now(Err(link.away()));
-            link.lost.cancel();
-            if !stop.is_cancelled() {
-                warn!(connection = self.name, "lost the connection to RabbitMQ");
+        let forgotten = self.is_forgotten(&link);
+        // First who has a handle, then who has the connection.
+        self.link.send_if_modified(|current| {
+            let mine = is(current, &link);
+            if mine {
+                *current = Err(link.away());
             }
-            if link.connection.status().connected() {
-                // What was given up, or is not read, cannot be closed in good order.
-                let cut = link.given_up.is_cancelled() || link.blocked();
-                if cut
-                    || within(link.connection.close(200, "stopping".into()))
-                        .await
-                        .is_err()
-                {
-                    link.wall.cut();
-                }
+            mine
+        });
+        link.lost.cancel();
+        done.cancel();
+        if !stop.is_cancelled() && !forgotten {
+            warn!(connection = self.name, "lost the connection to RabbitMQ");
+        }
+        if link.connection.status().connected() {
+            // What was given up, or is not read, cannot be closed in good order.
+            let cut = link.given_up.is_cancelled() || link.blocked();
+            if cut || within(link.connection.close(200, "done".into())).await.is_err() {
+                link.wall.cut();
             }
         }
     }
 
-    /// Tells everybody that has a handle.
-    fn now(&self, link: Result<Arc<Link>, Away>) {
-        // What was before is nobody's business any more.
-        drop(self.link.send_replace(link));
+    /// Whether another connection has taken its place and nobody has it any more, but for its guard.
+    fn is_forgotten(&self, link: &Arc<Link>) -> bool {
+        Arc::strong_count(link) == 1 && !is(&self.link.borrow(), link)
     }
 
     async fn connected(&self) -> (Connection, Wall) {
@@ -130,12 +156,33 @@ impl Supervisor {
                 Ok(Err(_)) | Err(_) => {}
             }
             said = true;
-            self.now(Err(Away::Down));
+            // Where there is one that is to be replaced, it does until then.
+            self.link.send_if_modified(|current| {
+                let blocked = matches!(current, Err(Away::Blocked));
+                if blocked {
+                    *current = Err(Away::Down);
+                }
+                blocked
+            });
             let pause = match backoff.next() {
                 Some(pause) => pause,
                 None => continue,
             };
             tokio::time::sleep(pause).await;
+        }
+    }
+}
+
+/// Awaits something while connections are guarded.
+async fn beside<T>(
+    guards: &mut FuturesUnordered<impl Future<Output = ()>>,
+    awaited: impl Future<Output = T>,
+) -> T {
+    let mut awaited = pin!(awaited);
+    loop {
+        tokio::select! {
+            done = &mut awaited => return done,
+            Some(()) = guards.next() => {}
         }
     }
 }

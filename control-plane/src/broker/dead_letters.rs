@@ -43,7 +43,8 @@ impl DeadLetterQueues {
 
     /// Deletes a tenant's dead letters and answers how many those were.
     pub(crate) async fn purge(&self, tenant: TenantId) -> Result<u32, CallError> {
-        let channel = self.queues.link().await?.channel().await?;
+        let link = self.queues.link().await?;
+        let channel = link.channel().await?;
         let purge = channel.queue_purge(tenant.dead_letter_queue().into(), QueuePurgeOptions::default());
         let purged = within(purge).await.map_err(|error| explained(error, tenant))?;
         close(channel).await;

@@ -7,7 +7,7 @@
 use std::{pin::pin, time::Duration};
 
 use common::{
-    broker::{Error, Link, REQUEST_TIMEOUT, within},
+    broker::{Channels, Error, Link, REQUEST_TIMEOUT, within},
     id::TenantId,
 };
 use futures::future;
@@ -52,41 +52,34 @@ pub(crate) enum Trial {
     Always,
 }
 
-/// Makes sure, as far as that can be known beforehand, that consuming a queue does not close the channel. Answers the
-/// probe's channel.
-pub(super) async fn is_safe(link: &Link, probe: Option<Channel>, wanted: &Wanted) -> Result<Channel, Error> {
-    let (probe, queue) = probed(link, probe, wanted.tenant).await?;
+/// Makes sure, as far as that can be known beforehand, that consuming a queue does not close the channel.
+pub(super) async fn is_safe(probes: &Channels, wanted: &Wanted) -> Result<(), Error> {
+    let queue = probed(probes, wanted.tenant).await?;
     let tried = match wanted.trial {
         Trial::IfConsumed => queue.consumer_count() > 0,
         Trial::Never | Trial::Look => false,
         Trial::Always => true,
     };
     if tried {
-        let trial = link.channel().await?;
+        let trial = probes.take().await?;
         within(consume(&trial, wanted.tenant, "", 1, TRIAL)).await?;
         // What it may have got goes back to the queue.
         let _ = within(trial.close(200, "done".into())).await;
     }
-    Ok(probe)
+    Ok(())
 }
 
-/// Answers the probe's channel, and the tenant's queue if it is there.
-pub(super) async fn probed(
-    link: &Link,
-    probe: Option<Channel>,
-    tenant: TenantId,
-) -> Result<(Channel, Queue), Error> {
-    let probe = match probe {
-        Some(probe) => probe,
-        None => link.channel().await?,
-    };
+/// Answers the tenant's queue if it is there.
+pub(super) async fn probed(probes: &Channels, tenant: TenantId) -> Result<Queue, Error> {
+    let probe = probes.take().await?;
     // Passive: only the control plane declares queues; declaring one here could bring a deleted one back.
     let options = QueueDeclareOptions {
         passive: true,
         ..QueueDeclareOptions::default()
     };
     let queue = within(probe.queue_declare(tenant.queue().into(), options, FieldTable::default())).await?;
-    Ok((probe, queue))
+    probe.done();
+    Ok(queue)
 }
 
 /// Registers the consumer that is wanted.

@@ -11,7 +11,7 @@ use std::{
 };
 
 use common::{
-    broker::{Account, Broker, Error, Link, within},
+    broker::{Account, Broker, Channels, Error, Link, Purpose, within},
     id::TenantId,
 };
 use futures::{
@@ -32,7 +32,7 @@ use crate::{delivery::Delivery, settle::Ack};
 const CHUNK_MAX: usize = 512;
 /// How many consumers are registered at once. Each takes three round trips, so a few hide each other's.
 const SUBSCRIBING_MAX: usize = 8;
-/// How many channels are kept to look for queues on. When the broker is slow many are at it for a moment.
+/// How many channels queues are looked for on at once, and kept for that.
 const PROBES_MAX: usize = 2 * SUBSCRIBING_MAX;
 
 /// What happens on the channel.
@@ -75,15 +75,15 @@ pub(crate) struct Wire {
     waiting: VecDeque<Wanted>,
     /// Whose consumers are being registered.
     registering: BTreeSet<TenantId>,
-    /// Channels that queues are looked for on. A missing queue closes one.
-    probes: Vec<Channel>,
+    /// Channels that queues are looked for on. A missing queue closes one, so in time they are of another connection.
+    probes: Channels,
 }
 
 enum Answer {
-    Consumer(TenantId, Result<Consumer, Failure>, Option<Channel>),
-    Seen(TenantId, Channel),
+    Consumer(TenantId, Result<Consumer, Failure>),
+    Seen(TenantId),
     Cancelled(Result<(), Error>),
-    Waiting(TenantId, Option<(Channel, u32)>),
+    Waiting(TenantId, Option<u32>),
 }
 
 enum Failure {
@@ -107,7 +107,7 @@ impl Wire {
             requests: FuturesUnordered::new(),
             waiting: VecDeque::new(),
             registering: BTreeSet::new(),
-            probes: Vec::new(),
+            probes: Channels::new(broker.clone(), Purpose::Asking, PROBES_MAX),
         })
     }
 
@@ -143,14 +143,11 @@ impl Wire {
 
     /// Asks how many messages wait in the tenant's queue. Answered by [`Event::Waiting`], if it can be.
     pub(crate) fn look(&mut self, tenant: TenantId) {
-        let (link, probe) = (Arc::clone(&self.link), self.probes.pop());
+        let probes = self.probes.clone();
         self.requests.push(
             async move {
-                let looked = probed(&link, probe, tenant).await.ok();
-                Answer::Waiting(
-                    tenant,
-                    looked.map(|(probe, queue)| (probe, queue.message_count())),
-                )
+                let queue = probed(&probes, tenant).await.ok();
+                Answer::Waiting(tenant, queue.map(|queue| queue.message_count()))
             }
             .boxed(),
         );
@@ -210,22 +207,15 @@ impl Wire {
 
     fn answered(&mut self, answer: Answer) -> Option<Event> {
         let event = match answer {
-            Answer::Seen(tenant, probe) => {
-                self.keep(probe);
+            Answer::Seen(tenant) => {
                 self.registering.remove(&tenant);
                 Some(Event::Seen(tenant))
             }
             // The consumer's own end says the rest.
             Answer::Cancelled(Ok(())) => None,
             Answer::Cancelled(Err(error)) => Some(Event::Lost(Loss::nobodys(&error.to_string()))),
-            Answer::Waiting(tenant, answer) => answer.map(|(probe, waiting)| {
-                self.keep(probe);
-                Event::Waiting(tenant, waiting)
-            }),
-            Answer::Consumer(tenant, consumer, probe) => {
-                if let Some(probe) = probe {
-                    self.keep(probe);
-                }
+            Answer::Waiting(tenant, waiting) => waiting.map(|waiting| Event::Waiting(tenant, waiting)),
+            Answer::Consumer(tenant, consumer) => {
                 let registering = self.registering.clone();
                 self.registering.remove(&tenant);
                 Some(match consumer {
@@ -245,31 +235,24 @@ impl Wire {
         event
     }
 
-    /// Keeps a channel for the next look. One too many is closed by its drop.
-    fn keep(&mut self, probe: Channel) {
-        if self.probes.len() < PROBES_MAX {
-            self.probes.push(probe);
-        }
-    }
-
     fn start_subscriptions(&mut self) {
         while self.requests.len() < SUBSCRIBING_MAX
             && let Some(wanted) = self.waiting.pop_front()
         {
             let tenant = wanted.tenant;
             self.registering.insert(tenant);
-            let (link, channel, probe) = (Arc::clone(&self.link), self.channel.clone(), self.probes.pop());
+            let (link, channel, probes) = (Arc::clone(&self.link), self.channel.clone(), self.probes.clone());
             // Every delivery carries it, so what tells it from the tenant's consumers before is short.
             let tag = format!("{}.{tenant}.{:08x}", self.name, rand::random::<u32>());
             self.requests.push(
                 async move {
-                    match registration::is_safe(&link, probe, &wanted).await {
-                        Ok(probe) if wanted.trial == Trial::Look => Answer::Seen(tenant, probe),
-                        Ok(probe) => {
+                    match registration::is_safe(&probes, &wanted).await {
+                        Ok(()) if wanted.trial == Trial::Look => Answer::Seen(tenant),
+                        Ok(()) => {
                             let consumer = registration::register(&link, &channel, &wanted, &tag).await;
-                            Answer::Consumer(tenant, consumer.map_err(Failure::Channel), Some(probe))
+                            Answer::Consumer(tenant, consumer.map_err(Failure::Channel))
                         }
-                        Err(error) => Answer::Consumer(tenant, Err(Failure::Queue(error)), None),
+                        Err(error) => Answer::Consumer(tenant, Err(Failure::Queue(error))),
                     }
                 }
                 .boxed(),
@@ -280,7 +263,7 @@ impl Wire {
     /// Why the channel is closed: the request that it was closed over has its answer by now.
     fn loss(&mut self) -> Loss {
         while let Some(Some(answer)) = self.requests.next().now_or_never() {
-            if let Answer::Consumer(_, Err(Failure::Channel(error)), _) = answer {
+            if let Answer::Consumer(_, Err(Failure::Channel(error))) = answer {
                 return Loss::over(&error, &self.registering);
             }
         }

@@ -10,6 +10,7 @@ mod fleet;
 mod memory;
 mod queues;
 mod quorum_queues;
+mod refusals;
 mod stopping;
 mod tables;
 mod tables_commit;

@@ -75,21 +75,22 @@ impl Keeper {
         let mut next = Instant::now();
         loop {
             let missed = self.tenants.missed.clone();
-            let link = self.link.clone();
-            let lost = async {
+            let (broker, link) = (self.broker.clone(), self.link.clone());
+            let left = async {
                 match link {
-                    Some(link) => link.lost().await,
+                    Some(link) => broker.left(&link).await,
                     None => sleep(RECONNECT).await,
                 }
             };
             tokio::select! {
-                () = lost => match self.broker.current() {
-                    Ok(link) => {
-                        self.link = Some(link);
+                () = left => {
+                    let before = self.link.take();
+                    self.link = self.broker.current().ok();
+                    let replaced = before.is_some_and(|before| !before.is_lost());
+                    if self.link.is_some() && !replaced {
                         (self.hurry, self.after, next) = (true, Uuid::nil(), Instant::now());
                     }
-                    Err(_) => self.link = None,
-                },
+                }
                 tenants = missed.take(BATCH), if self.link.is_some() => {
                     // What a broker lost that went away itself, nobody consumes.
                     if !self.hurry {
