@@ -7,8 +7,11 @@
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use futures::{StreamExt as _, stream::FuturesUnordered};
-use lapin::{Connection, ConnectionProperties, uri::AMQPUri};
+use futures::{
+    StreamExt as _,
+    stream::{BoxStream, FuturesUnordered},
+};
+use lapin::{Connection, ConnectionProperties, Event, uri::AMQPUri};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -60,6 +63,8 @@ impl Supervisor {
                 break;
             };
             info!(connection = self.name, "connected to RabbitMQ");
+            // Before anybody has it: what is told from then on is heard.
+            let events = connection.events_listener().boxed();
             let link = Arc::new(Link {
                 connection,
                 wall,
@@ -70,7 +75,7 @@ impl Supervisor {
             // What was before is nobody's business any more, but for those who use it.
             drop(self.link.send_replace(Ok(Arc::clone(&link))));
             let done = CancellationToken::new();
-            guards.push(self.guard(link, done.clone(), &stop));
+            guards.push(self.guard(link, events, done.clone(), &stop));
             beside(&mut guards, done.cancelled()).await;
         }
         while guards.next().await.is_some() {}
@@ -78,8 +83,13 @@ impl Supervisor {
 
     /// Watches a connection, as long as it lasts and somebody uses it, and closes it. It is `done` when another one is to
     /// be had.
-    async fn guard(&self, link: Arc<Link>, done: CancellationToken, stop: &CancellationToken) {
-        let mut events = link.connection.events_listener().boxed();
+    async fn guard(
+        &self,
+        link: Arc<Link>,
+        mut events: BoxStream<'static, Event>,
+        done: CancellationToken,
+        stop: &CancellationToken,
+    ) {
         let refused_max = usize::from(link.connection.configuration().channel_max() / 2);
         let mut refused = 0;
         while link.connection.status().connected() && !self.is_forgotten(&link) {
@@ -88,7 +98,7 @@ impl Supervisor {
                 () = link.given_up.cancelled() => break,
                 event = events.next() => match event {
                     // A channel's error is its user's business, who asked for what was refused.
-                    Some(lapin::Event::Error(error)) if error.is_amqp_soft_error() => {
+                    Some(Event::Error(error)) if error.is_amqp_soft_error() => {
                         debug!(connection = self.name, %error, "RabbitMQ closed a channel");
                         refused += 1;
                         if refused == refused_max {
@@ -96,12 +106,12 @@ impl Supervisor {
                             done.cancel();
                         }
                     }
-                    Some(lapin::Event::Error(error)) => warn!(connection = self.name, %error, "RabbitMQ reported an error"),
-                    Some(lapin::Event::ConnectionBlocked(reason)) => {
+                    Some(Event::Error(error)) => warn!(connection = self.name, %error, "RabbitMQ reported an error"),
+                    Some(Event::ConnectionBlocked(reason)) => {
                         link.blocked.send_replace(true);
                         warn!(connection = self.name, reason, "RabbitMQ blocks publishing");
                     }
-                    Some(lapin::Event::ConnectionUnblocked) => {
+                    Some(Event::ConnectionUnblocked) => {
                         link.blocked.send_replace(false);
                         info!(connection = self.name, "RabbitMQ takes messages again");
                     }
