@@ -4,6 +4,7 @@
 //! nothing is queued here however slow the daemon is, and several changes of one lane are one. A database that does
 //! not answer stops nothing but the writing: the daemon is heard all the same.
 
+mod reports;
 mod session;
 
 use std::{collections::BTreeMap, time::Duration};

@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -14,29 +13,27 @@ use common::id::TenantId;
 use proto::v1::{self, watch_request::Message};
 use tokio::{
     sync::Notify,
-    time::{Instant, MissedTickBehavior, interval, sleep},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use tonic::{Status, Streaming};
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use super::{
-    ACK_LIMIT, End, LANES_MAX, OUTSTANDING_MAX, QUERY_LIMIT, RENEW_EVERY, RENEW_LIMIT, REPORT_LIMIT,
-    REPORTS_MAX, RETRY, Responses, STANDSTILL, TICK, UNRENEWED_MAX, WRITTEN_MAX, Watch, report,
+    ACK_LIMIT, End, LANES_MAX, OUTSTANDING_MAX, QUERY_LIMIT, RENEW_EVERY, RENEW_LIMIT, Responses, STANDSTILL,
+    TICK, UNRENEWED_MAX, Watch, reports::Reports,
 };
 use crate::{
-    error::Error as CallError,
     excerpt::excerpt,
     failure::Reason,
     fleet::{
         LEASE,
         changes::Topic,
         connections::within,
-        lanes::{self, Lane, Report},
+        lanes::{self, Lane},
         members::{self, Member},
     },
     identity::{Lifetime, Role, refusal},
-    problems::Kind,
 };
 
 pub(super) struct Session<'a> {
@@ -49,9 +46,7 @@ pub(super) struct Session<'a> {
     /// What is not acknowledged yet, and since when.
     outstanding: Mutex<BTreeMap<u64, Instant>>,
     acknowledged: Notify,
-    /// What is not written down yet, the last report of each lane.
-    reports: Mutex<BTreeMap<TenantId, Report>>,
-    reported: Notify,
+    reports: Reports,
 }
 
 /// What the daemon knows already.
@@ -90,8 +85,7 @@ impl<'a> Session<'a> {
             heard: AtomicBool::new(false),
             outstanding: Mutex::default(),
             acknowledged: Notify::new(),
-            reports: Mutex::default(),
-            reported: Notify::new(),
+            reports: Reports::default(),
         }
     }
 
@@ -106,7 +100,7 @@ impl<'a> Session<'a> {
             end = self.hear(requests) => end,
             end = self.keep() => end,
             end = self.tell(told) => end,
-            never = self.write() => match never {},
+            never = self.reports.write(&self.watch.connections.rounds, self.member) => match never {},
         }
     }
 
@@ -182,7 +176,9 @@ impl<'a> Session<'a> {
         match message {
             Some(Message::Hello(_)) => Err(super::invalid("message", "only the first request is a hello")),
             Some(Message::Ack(ack)) => self.acknowledge(&ack).map(|()| false),
-            Some(Message::Observed(observed)) => self.observe(observed).map(|()| false),
+            Some(Message::Observed(observed)) => {
+                self.reports.take(observed, &self.watch.missed).map(|()| false)
+            }
             Some(Message::Leave(_)) => Ok(true),
             Some(Message::Renewal(_)) | None => Err(super::invalid(
                 "message",
@@ -214,32 +210,6 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    fn observe(&self, observed: v1::Observed) -> Result<(), Status> {
-        if observed.lanes.is_empty() {
-            return Ok(());
-        }
-        let mut reports = lock(&self.reports);
-        for lane in &observed.lanes {
-            // The last report of a lane counts.
-            let report = report(lane)?;
-            if report
-                .problem
-                .as_ref()
-                .is_some_and(|problem| matches!(problem.kind, Kind::Queue | Kind::Letters))
-            {
-                self.watch.missed.note(report.tenant);
-            }
-            reports.insert(report.tenant, report);
-        }
-        if reports.len() > REPORTS_MAX {
-            let field = "observed.lanes".to_owned();
-            let message = format!("more than {REPORTS_MAX} lanes of one daemon");
-            return Err(CallError::TooLarge { field, message }.into());
-        }
-        self.reported.notify_one();
-        Ok(())
-    }
-
     /// Keeps the lease of a daemon that is heard of.
     async fn keep(&self) -> End {
         let mut beats = interval(RENEW_EVERY);
@@ -265,47 +235,6 @@ impl<'a> Session<'a> {
                     }
                 }
                 Err(error) => return End::Refused(super::status(error)),
-            }
-        }
-    }
-
-    /// Writes down what is reported.
-    async fn write(&self) -> Infallible {
-        let mut failing = false;
-        loop {
-            self.reported.notified().await;
-            while let Err(error) = self.write_once().await {
-                if failing {
-                    debug!(daemon = self.member.id, %error, "still cannot write down what a daemon reports");
-                } else {
-                    warn!(daemon = self.member.id, %error, "cannot write down what a daemon reports; retrying");
-                }
-                failing = true;
-                sleep(RETRY).await;
-            }
-            failing = false;
-        }
-    }
-
-    async fn write_once(&self) -> Result<(), sqlx::Error> {
-        loop {
-            let reports: Vec<_> = {
-                let mut waiting = lock(&self.reports);
-                let taken = std::iter::from_fn(|| waiting.pop_first().map(|(_, report)| report));
-                taken.take(WRITTEN_MAX).collect()
-            };
-            if reports.is_empty() {
-                return Ok(());
-            }
-            let pool = &self.watch.connections.rounds;
-            let observe = async |connection: &mut _| lanes::observe(connection, self.member, &reports).await;
-            if let Err(error) = within(pool, REPORT_LIMIT, observe).await {
-                let mut waiting = lock(&self.reports);
-                for report in reports {
-                    // What came meanwhile is newer.
-                    waiting.entry(report.tenant).or_insert(report);
-                }
-                return Err(error);
             }
         }
     }
