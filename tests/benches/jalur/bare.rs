@@ -40,8 +40,7 @@ pub(crate) async fn drain(
     for (queue, _) in &queues {
         fill::declare(&channel, queue).await?;
     }
-    fill::fill(&ground.amqp, &queues, count, bytes).await?;
-    ground.settle().await?;
+    ground.fill(&queues, count, bytes).await?;
 
     let prefetch = (PREFETCH / queues.len()).max(PREFETCH_LEAST);
     channel

@@ -7,7 +7,7 @@ use serde_json::json;
 use tests::bench::{Report, Series, Target, rate};
 
 use super::pages::history;
-use crate::{ground::Ground, plan::Plan};
+use crate::{fill, ground::Ground, plan::Plan};
 
 const BYTES: usize = 256;
 /// So that there is something to remove until the last message is stored.
@@ -44,9 +44,11 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
 
 /// A full queue into a table with a long history, which goes meanwhile or stays.
 async fn take(ground: &Ground, plan: &Plan, with_retention: bool) -> anyhow::Result<Turn> {
-    let tenant = ground.full_tenant("kept", plan.messages, BYTES).await?;
+    let tenant = ground.tenants("kept", 1, "paused").await?[0];
     history(ground, tenant, plan.history).await?;
-    ground.settle().await?;
+    ground
+        .fill(&fill::queues(&[tenant]), plan.messages, BYTES)
+        .await?;
     if with_retention {
         retain(ground, tenant).await?;
     }

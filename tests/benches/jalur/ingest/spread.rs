@@ -94,8 +94,7 @@ impl Spread {
     /// Fills the queues while the daemon is down; then times it from the first message that it stores to the last.
     async fn take(&mut self, count: usize) -> anyhow::Result<()> {
         let ground = &self.ground;
-        fill::fill(&ground.amqp, &fill::queues(&self.tenants), count, BYTES).await?;
-        ground.settle().await?;
+        ground.fill(&fill::queues(&self.tenants), count, BYTES).await?;
         let before = ground.cpu()?;
         let start = async { ground.daemon()?.start_again() };
         self.rates.push(ground.pace(&self.tenants, count, start).await?);

@@ -52,8 +52,8 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
 async fn take(ground: &Ground, plan: &Plan) -> anyhow::Result<f64> {
     let tenant = ground.tenants("traced", 1, "paused").await?[0];
     let targets = fill::queues(&[tenant]);
-    fill::fill_with(&ground.amqp, &targets, plan.messages, BYTES, traced).await?;
     ground.settle().await?;
+    fill::fill_with(&ground.amqp, &targets, plan.messages, BYTES, traced).await?;
     let rate = ground
         .pace(&[tenant], plan.messages, ground.activate(tenant))
         .await?;

@@ -67,8 +67,7 @@ impl Room {
             sqlx::query(AssertSqlSafe(partition)).execute(&pool).await?;
             fill::declare(&channel, queue).await?;
         }
-        fill::fill(&ground.amqp, &targets, count, bytes).await?;
-        ground.settle().await?;
+        ground.fill(&targets, count, bytes).await?;
         Ok(Self {
             connection,
             pool,
