@@ -63,6 +63,7 @@ pub(crate) async fn measure(plan: &Plan, report: &mut Report) -> anyhow::Result<
 async fn take(ground: &Ground, idle: usize, count: usize) -> anyhow::Result<(f64, Option<Cpu>, f64)> {
     ground.daemon()?.start_again()?;
     ground.settled(1, idle).await?;
+    ground.calm().await?;
     let tenant = ground.full_tenant("busy", count, BYTES).await?;
     let before = ground.cpu()?;
     let rate = ground.pace(&[tenant], count, ground.activate(tenant)).await?;
