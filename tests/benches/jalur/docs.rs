@@ -151,8 +151,9 @@ truth.
 - **One tenant.** {messages} messages wait in the queue of a paused tenant. Timed from the PATCH that makes it active
   until the last row is stored: the assignment and the subscription are in it. *Drained raw*: the same messages consumed,
   acknowledged 250 at a time and dropped, which leaves database and daemon out. Before each a checkpoint is made, and then
-  the queue refilled: it has no time to fall asleep before it is drained. (Its process collects its garbage when it does,
-  and RabbitMQ 3.10 drains 200,000 messages by a third faster or slower for that: 31,000 or 21,000 /s, at 34 or 50 µs.)
+  the queue refilled: it has no time to fall asleep before it is drained. (How its process collects garbage from then on
+  depends on where the last collection fell, and falling asleep is one: RabbitMQ 3.10 drained 200,000 messages at 31,000 or
+  at 21,000 /s, with 34 or 50 µs of its CPU each, and at nothing in between.)
 - **Peers.** With a table partitioned and indexed as Jalur's. *One INSERT and one ack each*: Rust on the same libraries,
   five workers. *Batched*: whatever has come, up to 500 rows an INSERT and one `multiple` ack, a prefetch of 2,000. In
   Node it is what users would write: `amqplib`, `pg`, `unnest` ([source](../tests/benches/jalur/peers/node/consumer.js)).
@@ -163,7 +164,8 @@ truth.
 - **Beside idle ones.** Two stacks take turns, one with a tenant alone, the other with so many idle ones, of which each
   has its partition, its queues and its consumer. {messages} messages, timed from the first that is stored to the last.
   The idle queues are in the broker in either turn: what they cost there (6,100 tenants: a fifth of a core, to its
-  management plugin) is not in the ratio.
+  management plugin) is not in the ratio. Each turn waits until the broker is at rest: thousands of queues that got or
+  lost a consumer have something to tell its statistics.
 - **Many busy ones.** {messages} messages beside the peers, {spread} beside one tenant, over so many queues, filled while
   the daemon is down. Timed from the first message that it stores to the last, one tenant likewise. Each number of
   tenants is removed before the next comes.

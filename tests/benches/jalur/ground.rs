@@ -126,9 +126,9 @@ impl Ground {
         Ok(tenants[0])
     }
 
-    /// Fills queues that are drained right afterwards. The database settles before: a queue that slept between filling and
-    /// draining drains by a third faster or slower than one that did not, since a garbage collection at the wrong moment
-    /// makes every second one of those that follow a full one. So none sleeps.
+    /// Fills queues that are drained right afterwards. The database settles before, so that no queue falls asleep in
+    /// between: it collects its garbage then, and where the last collection fell decides whether every second one of those
+    /// that follow is a full one, which is a third of a long queue's rate.
     pub(crate) async fn fill(
         &self,
         targets: &[fill::Target],
