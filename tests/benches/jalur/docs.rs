@@ -153,7 +153,7 @@ truth.
   acknowledged 250 at a time and dropped, which leaves database and daemon out. Before each a checkpoint is made, and then
   the queue refilled: it has no time to fall asleep before it is drained. (How its process collects garbage from then on
   depends on where the last collection fell, and falling asleep is one: RabbitMQ 3.10 drained 200,000 messages at 31,000 or
-  at 21,000 /s, with 34 or 50 µs of its CPU each, and at nothing in between.)
+  at 21,000 /s, with 34 or 50 µs of its CPU each, and seldom in between.)
 - **Peers.** With a table partitioned and indexed as Jalur's. *One INSERT and one ack each*: Rust on the same libraries,
   five workers. *Batched*: whatever has come, up to 500 rows an INSERT and one `multiple` ack, a prefetch of 2,000. In
   Node it is what users would write: `amqplib`, `pg`, `unnest` ([source](../tests/benches/jalur/peers/node/consumer.js)).
