@@ -22,10 +22,10 @@ use crate::fill;
 const POLL: Duration = Duration::from_millis(40);
 /// How often the fleet's state is looked at: it is what a figure may be too large by.
 const LOOK: Duration = Duration::from_millis(5);
-/// Over what time the broker's CPU is taken while it comes to rest: it does its statistics this often.
-const REST: Duration = Duration::from_secs(5);
-/// It is at rest once it uses no less than this part of what it used before.
-const RESTED: f64 = 0.9;
+/// Over what time the broker's CPU is taken while it calms down: it does its statistics this often.
+const CALM_WINDOW: Duration = Duration::from_secs(5);
+/// It has calmed down once it uses no less than this part of what it used before.
+const CALM_PART: f64 = 0.9;
 /// How long nothing may be stored, or a fleet may take, before a measurement is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -139,7 +139,7 @@ impl Ground {
         fill::fill(&self.amqp, targets, count, bytes).await
     }
 
-    /// Lets the broker come to rest: thousands of queues that have just got their consumer tell its statistics of it, and
+    /// Lets the broker calm down: thousands of queues that have just got their consumer tell its statistics of it, and
     /// fall asleep, each in its own time.
     pub(crate) async fn calm(&self) -> anyhow::Result<()> {
         let started = Instant::now();
@@ -148,17 +148,17 @@ impl Ground {
             return Ok(());
         };
         while started.elapsed() < PATIENCE {
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(CALM_WINDOW).await;
             let Some(now) = self.cpu()? else {
                 return Ok(());
             };
             let uses = now.broker - last.broker;
-            if used.is_some_and(|used| uses >= used * RESTED) {
+            if used.is_some_and(|used| uses >= used * CALM_PART) {
                 return Ok(());
             }
             (used, last) = (Some(uses), now);
         }
-        bail!("the broker does not come to rest within {} s", PATIENCE.as_secs());
+        bail!("the broker does not calm down within {} s", PATIENCE.as_secs());
     }
 
     /// Lets what writing left behind be written: so it falls on nobody's measurement.
