@@ -5,7 +5,8 @@
 //! still for a second: it collects its garbage and writes its index, each time; and PostgreSQL gets a row or two for
 //! each of hundreds of tables. So a lane is admitted when those before it leave room. An empty queue takes none, so
 //! where nothing waits all lanes consume at once. (Measured, 200,000 messages of 5,000 tenants: 20,000 to 24,000/s with
-//! all at once, 26,000 to 33,000/s with room for 2,000 messages and 20 for each; no better with 3,000, or with 8 each.)
+//! all at once, 26,000 to 33,000/s with room for 2,000 messages and 20 for each; no better with 3,000, or with 8 each. What
+//! is better with 50 each is said at [`QUIET_MESSAGES`].)
 
 use std::collections::{HashSet, VecDeque};
 

@@ -11,6 +11,8 @@ const POLICY: Policy = Policy {
     held_bytes: 32 << 20,
 };
 
+const QUIET: u16 = QUIET_MESSAGES as u16;
+
 /// A lane of such messages.
 fn lane(bytes: usize, busy: bool) -> Asking {
     let mut traffic = Traffic::default();
@@ -34,10 +36,10 @@ fn among(busy_workers: usize) -> Neighbours {
 #[test]
 fn a_busy_lane_shares_with_busy_ones_and_a_quiet_one_costs_nobody_anything() {
     assert_eq!(POLICY.prefetch(lane(256, true), among(3)), 2_000);
-    assert_eq!(POLICY.prefetch(lane(256, true), among(150)), 40);
-    assert_eq!(POLICY.prefetch(lane(256, true), among(3_000)), 20);
-    assert_eq!(POLICY.prefetch(lane(256, false), among(0)), 20);
-    assert_eq!(POLICY.prefetch(lane(256, false), among(15_000)), 20);
+    assert_eq!(POLICY.prefetch(lane(256, true), among(60)), 100);
+    assert_eq!(POLICY.prefetch(lane(256, true), among(1_200)), QUIET);
+    assert_eq!(POLICY.prefetch(lane(256, false), among(0)), QUIET);
+    assert_eq!(POLICY.prefetch(lane(256, false), among(15_000)), QUIET);
 }
 
 #[test]
@@ -63,7 +65,7 @@ fn a_limited_lane_holds_a_part_of_a_seconds_worth() {
     };
     assert_eq!([limited(1.0, false), limited(1.0, true)], [1, 1]);
     assert_eq!([limited(60.0, false), limited(60.0, true)], [15, 15]);
-    assert_eq!([limited(1_000.0, false), limited(1_000.0, true)], [20, 63]);
+    assert_eq!([limited(1_000.0, false), limited(1_000.0, true)], [QUIET, 63]);
     assert_eq!(limited(1_000_000.0, true), 2_000);
 }
 
@@ -74,7 +76,7 @@ fn in_company_busy_lanes_hold_less() {
         company: true,
     };
     assert_eq!(POLICY.prefetch(lane(256, true), company(3)), 250);
-    assert_eq!(POLICY.prefetch(lane(256, true), company(300)), 20);
+    assert_eq!(POLICY.prefetch(lane(256, true), company(300)), QUIET);
 }
 
 #[test]

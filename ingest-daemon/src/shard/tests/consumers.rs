@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::house::{House, settled, tenant};
-use crate::{broker::Trial, lane::Kind};
+use crate::{broker::Trial, flow::QUIET_MESSAGES, lane::Kind};
 
 #[test]
 fn a_broker_that_is_silent_is_asked_for_no_other_consumer() {
@@ -12,11 +12,11 @@ fn a_broker_that_is_silent_is_asked_for_no_other_consumer() {
     house.deliver(1, &["{"; 4]);
     house.answer();
     house.answer();
-    house.deliver(1, &["{"; 20]);
+    house.deliver(1, &["{"; QUIET_MESSAGES]);
     house.answer();
     house.answer();
     let prefetch = house.prefetch[&tenant(1)];
-    assert!(prefetch > 40, "{prefetch}");
+    assert!(usize::from(prefetch) > 2 * QUIET_MESSAGES, "{prefetch}");
     house.lanes.tick(house.now());
     // Its letters are under way, and the lane that had much has nothing more.
     for _ in 0..50 {
@@ -38,7 +38,7 @@ fn a_broker_that_is_silent_is_asked_for_no_other_consumer() {
     house.perform();
     house.answer();
     house.answer();
-    assert_eq!(house.prefetch[&tenant(1)], 20);
+    assert_eq!(usize::from(house.prefetch[&tenant(1)]), QUIET_MESSAGES);
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_consumer_is_replaced_by_one_that_may_hold_more_when_nothing_can_be_on_its_w
     assert_eq!(house.trials[&tenant(1)], Trial::Never);
     // What the consumer before brought does not count.
     let prefetch = usize::from(house.prefetch[&tenant(1)]);
-    assert_eq!(prefetch, 20);
+    assert_eq!(prefetch, QUIET_MESSAGES);
     house.deliver(1, &vec!["1"; prefetch - 1]);
     assert_eq!(cancelled(&mut house), 0);
 }

@@ -16,7 +16,7 @@ use self::house::{House, POLICY, settled, tenant, untouched};
 use crate::{
     commit::{Commit, Hold, Portion, Settled},
     delivery::Destination,
-    flow::Policy,
+    flow::{Policy, QUIET_MESSAGES},
     lane::{Kind, Standing},
 };
 
@@ -42,12 +42,12 @@ fn a_full_queue_is_stored_in_shorter_runs_while_quiet_tenants_send_beside_it() {
     });
     house.running(1, 1);
     house.running(2, 1);
-    house.deliver(1, &["1"; 20]);
+    house.deliver(1, &["1"; QUIET_MESSAGES]);
     house.answer();
     house.answer();
     // They are known after sixteen messages, and company after ten more.
     for _ in 0..30 {
-        house.deliver(1, &["1"; 20]);
+        house.deliver(1, &["1"; QUIET_MESSAGES]);
         house.deliver(2, &["1"]);
         let commit = house.commit().unwrap();
         house.settle(commit, settled, false);
