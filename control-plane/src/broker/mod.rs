@@ -4,6 +4,7 @@
 mod dead_letters;
 mod endpoint;
 mod exposition;
+mod holding;
 mod in_hand;
 mod letter;
 pub(crate) mod management;

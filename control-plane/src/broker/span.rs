@@ -4,7 +4,7 @@
 //! What was fetched one by one it puts back one by one, each time walking past all that it has put back already: of
 //! 10,000 on RabbitMQ 3.10 that took two minutes.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use common::broker::{Account, Claim, Error, Link, within};
 use futures::{StreamExt as _, future};
@@ -18,6 +18,8 @@ use lapin::{
     types::FieldTable,
 };
 use tokio::time::{Instant, sleep, timeout};
+
+use super::holding::Holding;
 
 /// How long the broker may be silent before its queue is taken to have no more. A busy machine's is for two seconds.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -40,10 +42,9 @@ pub(super) struct Span {
     /// What is known of its deliveries.
     account: Arc<Account>,
     queue: String,
-    /// The tags of those that have been read and are not done with.
-    held: BTreeSet<u64>,
-    /// The last tag of what each consumer took.
-    ends: Vec<u64>,
+    held: Holding,
+    /// How many consumers it has had.
+    consumers: u64,
 }
 
 impl Span {
@@ -53,8 +54,8 @@ impl Span {
             account: link.wall().account(channel.id()),
             channel,
             queue: queue.to_owned(),
-            held: BTreeSet::new(),
-            ends: Vec::new(),
+            held: Holding::default(),
+            consumers: 0,
         })
     }
 
@@ -84,7 +85,8 @@ impl Span {
     pub(super) async fn take(&mut self, count: u16) -> Result<Vec<Delivery>, Error> {
         let qos = self.channel.basic_qos(count, BasicQosOptions { global: false });
         within(qos).await?;
-        let tag = format!("dead-letters-{}", self.ends.len());
+        let tag = format!("dead-letters-{}", self.consumers);
+        self.consumers += 1;
         let consume = self.channel.basic_consume(
             self.queue.as_str().into(),
             tag.as_str().into(),
@@ -106,9 +108,7 @@ impl Span {
         while let Ok(Some(delivery)) = timeout(SILENCE, consumer.next()).await {
             came.push(delivery?);
         }
-        self.held
-            .extend(came.iter().map(|delivery| delivery.delivery_tag));
-        self.ends.extend(self.held.last());
+        self.held.took(came.iter().map(|delivery| delivery.delivery_tag));
         Ok(came)
     }
 
@@ -119,7 +119,7 @@ impl Span {
             return Ok(Vec::new());
         };
         let mut read = Vec::new();
-        if self.held.range(..=last).count() == tags.len() {
+        if self.held.is_first(tags) {
             // Nothing else lies before them: one word for all.
             within(self.channel.basic_ack(last, BasicAckOptions { multiple: true })).await?;
             if awaited {
@@ -135,9 +135,7 @@ impl Span {
                 }
             }
         }
-        for tag in tags {
-            self.held.remove(tag);
-        }
+        self.held.done(tags);
         Ok(read)
     }
 
@@ -147,22 +145,16 @@ impl Span {
         let options = BasicGetOptions { no_ack: false };
         let got = within(self.channel.basic_get(self.queue.as_str().into(), options)).await?;
         let delivery = got.map(|message| message.delivery);
-        if let Some(delivery) = &delivery {
-            self.held.insert(delivery.delivery_tag);
-            self.ends.push(delivery.delivery_tag);
-        }
+        self.held
+            .took(delivery.iter().map(|delivery| delivery.delivery_tag));
         Ok(delivery)
     }
 
     /// Gives everything back, in the order in which it came. With `ready`, which is how many the queue has now, it
     /// sees that the queue has a few of them before it sends the next.
     pub(super) async fn give_back(&self, ready: Option<u32>) -> Result<(), Error> {
-        let mut before = 0;
         let (mut given, mut pieces) = (0, 0);
-        for &end in &self.ends {
-            let Some(&last) = self.held.range(before..=end).next_back() else {
-                continue;
-            };
+        for piece in self.held.pieces() {
             if let Some(ready) = ready
                 && pieces == PIECES_AT_ONCE
             {
@@ -170,13 +162,12 @@ impl Span {
                 pieces = 0;
             }
             pieces += 1;
-            given += u32::try_from(self.held.range(before..=end).count()).unwrap_or(u32::MAX);
+            given += piece.count;
             let options = BasicNackOptions {
                 multiple: true,
                 requeue: true,
             };
-            within(self.channel.basic_nack(last, options)).await?;
-            before = end + 1;
+            within(self.channel.basic_nack(piece.last, options)).await?;
         }
         Ok(())
     }

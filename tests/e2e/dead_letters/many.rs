@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{buried, bury, bury_many, list, path, payloads, refused, replay};
+use super::{buried, bury, bury_many, list, path, payloads, refused, replay, replay_all};
 use crate::support::{Options, Stack};
 
 /// Without daemons: what is replayed stays in the tenant's queue, to be counted.
@@ -25,11 +25,8 @@ async fn all_are_replayed_right_after_they_were_listed() {
         let tenant = stack.tenant("listed").await;
         bury_many(&stack, tenant, 3_000).await;
         assert_eq!(list(&stack, tenant).await.len(), 1_000);
-        assert_eq!(
-            replay(&stack, tenant, json!({ "all": true })).await,
-            (200, json!({ "replayed": 3_000, "remaining": 0 })),
-            "{queue_type}"
-        );
+        let replayed = replay_all(&stack, tenant, json!({ "all": true })).await;
+        assert_eq!(replayed, 3_000, "{queue_type}");
         assert_eq!(buried(&stack, tenant).await, 0);
         assert_eq!(stack.queue(&tenant.queue()).await, Some((3_000, 0)));
     }
@@ -79,6 +76,24 @@ async fn a_search_for_an_id_that_is_not_there_leaves_the_count_as_it_was() {
     }
     let page = list(&stack, tenant).await;
     assert_eq!(payloads(&page)[..3], ["0", "1", "2"], "all are in their places");
+}
+
+#[tokio::test]
+async fn letters_that_go_while_others_are_read_leave_those_in_their_places() {
+    for queue_type in ["classic", "quorum"] {
+        let stack = start(queue_type).await;
+        let tenant = stack.tenant("gone").await;
+        let letter = || refused(Uuid::now_v7());
+        bury(&stack, tenant, b"0", letter()).await;
+        // Those behind it live on until it is taken: a queue lets go of what is at its head.
+        for _ in 0..5 {
+            bury(&stack, tenant, b"gone", letter().with_expiration("1".into())).await;
+        }
+        assert_eq!(buried(&stack, tenant).await, 6);
+        assert_eq!(payloads(&list(&stack, tenant).await), ["0"], "{queue_type}");
+        // Right after the call it is back where it was.
+        assert_eq!(buried(&stack, tenant).await, 1, "{queue_type}");
+    }
 }
 
 #[tokio::test]
