@@ -117,8 +117,4 @@ async fn daemons_and_control_planes_die_hang_and_stop_at_random_and_nothing_is_l
         },
     )
     .await;
-    for daemon in daemons {
-        let log = daemon.log_tail(100_000);
-        assert!(!log.contains("panicked"), "{} panicked", daemon.name());
-    }
 }

@@ -1,6 +1,8 @@
 //! One program of a stack.
 
 use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
     net::{Ipv4Addr, SocketAddr},
     process::{Command, ExitStatus},
     sync::{Mutex, MutexGuard, PoisonError},
@@ -15,6 +17,8 @@ use local::{
 };
 
 const METRICS: Duration = Duration::from_secs(10);
+/// How much of a panic is told: what it was, and the beginning of a backtrace.
+const PANIC_LINES: usize = 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -169,6 +173,18 @@ impl Member {
         if let Some(process) = self.process() {
             process.signal(signal);
         }
+    }
+
+    /// What its log says of the first panic in any of its lives.
+    pub(super) fn panicked(&self) -> Option<String> {
+        let log = File::open(self.process()?.log()).ok()?;
+        let lines = BufReader::new(log).split(b'\n').map_while(Result::ok);
+        let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
+        let told: Vec<_> = lines
+            .skip_while(|line| !(line.starts_with("thread '") && line.contains(" panicked at ")))
+            .take(PANIC_LINES)
+            .collect();
+        (!told.is_empty()).then(|| format!("{} panicked:\n{}", self.name, told.join("\n")))
     }
 
     /// The last lines of its log, of its present life.

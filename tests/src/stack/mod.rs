@@ -314,8 +314,15 @@ impl Drop for Stack {
                 );
             }
         }
+        let panicked = self.members.iter().find_map(Member::panicked);
         // Each is killed; then nothing uses what is removed.
         self.members.clear();
         self.room.close();
+        // A task that panics is the only one to notice, as a rule.
+        if let Some(panicked) = panicked
+            && !std::thread::panicking()
+        {
+            panic!("{panicked}");
+        }
     }
 }
