@@ -53,7 +53,8 @@ async fn who_publishes_too_fast_is_told_the_limit_and_when_to_try_again() {
     set(&stack, tenant, json!({ "publish_per_second": 2 })).await;
     assert_eq!(publish(&stack, tenant, 1_001).await.status, 400);
     assert_eq!(publish(&stack, tenant, 1_000).await.status, 200);
-    assert_eq!(publish(&stack, tenant, 1).await.status, 429);
+    // As many as a slow machine does not pay back meanwhile.
+    assert_eq!(publish(&stack, tenant, 500).await.status, 429);
     set(&stack, tenant, json!({})).await;
     assert_eq!(publish(&stack, tenant, 1_000).await.status, 200);
 }
