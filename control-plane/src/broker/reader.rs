@@ -73,7 +73,7 @@ pub(crate) struct Reader {
     at_once: u16,
     /// How many of those that were there at the beginning are still unread: what arrives meanwhile is not chased.
     left: u32,
-    /// Whether the queue had fewer than were left: somebody else has taken them.
+    /// Whether the queue gave fewer than were left: somebody else has taken them, or it was silent for too long.
     ended: bool,
     /// Whether the last of them had been given back to a quorum queue before, by whomever.
     returned: bool,
@@ -110,7 +110,7 @@ impl Reader {
         })
     }
 
-    /// The next letter. None as well where there is no room for it: see [`is_full`](Self::is_full).
+    /// The next letter. None as well where it cannot be had: see [`broke_off`](Self::broke_off).
     pub(crate) async fn next(&mut self) -> Result<Option<Letter>, CallError> {
         if self.ahead.is_empty() && !self.ended && !self.full && self.left > 0 {
             let read = self.read().await;
@@ -119,9 +119,16 @@ impl Reader {
         Ok(self.ahead.pop_front())
     }
 
-    /// Whether reading ended at a letter that there was no room for beside what other calls hold.
-    pub(crate) fn is_full(&self) -> bool {
-        self.full
+    /// Why reading ended before all was read that was there, if it did.
+    pub(crate) fn broke_off(&self) -> Option<CallError> {
+        let why = match (self.full, self.ended && self.left > 0) {
+            (true, _) => "there is no room for the next dead letter beside those that other calls have",
+            (false, true) => {
+                "RabbitMQ gave fewer dead letters than it had: it is busy, or somebody else takes them"
+            }
+            (false, false) => return None,
+        };
+        Some(CallError::Unavailable(format!("{why}; try again")))
     }
 
     /// How many may be passed over by whoever looks for some.

@@ -9,7 +9,7 @@ use super::{
     PerSecond, Selection, Token,
     pace::Pace,
     paging::{DEPTH_MAX, Page},
-    taking::{Taking, no_room},
+    taking::Taking,
     turn::{GIVE_BACK_MAX, Turn, Turns, WORK_MAX, Work},
 };
 use crate::{
@@ -229,9 +229,11 @@ async fn read_page(
             }),
         );
     }
-    if reader.is_full() && !page.is_complete() {
+    if !page.is_complete()
+        && let Some(why) = reader.broke_off()
+    {
         if page.is_empty() || !page.is_settled() {
-            return Err(no_room());
+            return Err(why);
         }
         page.cut_short();
     }
@@ -243,8 +245,7 @@ async fn find(reader: &mut Reader, tenant: TenantId, id: Uuid) -> Result<Told, E
         match reader.next().await? {
             Some(letter) if letter.id(tenant) == Some(id) => return Ok(Told::whole(letter, tenant)),
             Some(_) => {}
-            None if reader.is_full() => return Err(no_room()),
-            None => break,
+            None => return Err(reader.broke_off().unwrap_or(Error::NoDeadLetter(id))),
         }
     }
     Err(Error::NoDeadLetter(id))

@@ -56,9 +56,9 @@ impl Taking {
                 self.passed += 1;
             }
         }
-        match batch.is_empty() && self.taken == 0 && self.reader.is_full() {
-            true => Err(no_room()),
-            false => Ok(batch),
+        match self.reader.broke_off() {
+            Some(why) if batch.is_empty() && self.taken == 0 => Err(why),
+            _ => Ok(batch),
         }
     }
 
@@ -101,11 +101,4 @@ impl Taking {
     pub(super) fn end(self) -> (Turn, Reader) {
         (self.turn, self.reader)
     }
-}
-
-/// Why nothing could be read.
-pub(super) fn no_room() -> Error {
-    Error::Unavailable(
-        "there is no room for the next dead letter beside those that other calls have; try again".into(),
-    )
 }

@@ -90,9 +90,27 @@ async fn letters_that_go_while_others_are_read_leave_those_in_their_places() {
             bury(&stack, tenant, b"gone", letter().with_expiration("1".into())).await;
         }
         assert_eq!(buried(&stack, tenant).await, 6);
-        assert_eq!(payloads(&list(&stack, tenant).await), ["0"], "{queue_type}");
+        let at = path(tenant);
+        let (status, first) = stack.get(&at, &stack.admin()).await;
+        assert_eq!((status, &first["dead_letters"][0]["payload"]), (200, &json!("0")));
         // Right after the call it is back where it was.
         assert_eq!(buried(&stack, tenant).await, 1, "{queue_type}");
+        // That some did not come is no reason to think that there are no more.
+        let next = first["next_page_token"].as_str().unwrap();
+        let (status, next) = stack
+            .get(&format!("{at}?page_token={next}"), &stack.admin())
+            .await;
+        assert_eq!((status, &next["dead_letters"]), (200, &json!([])), "{next}");
+        assert_eq!(next["next_page_token"].as_str().unwrap_or_default(), "", "{next}");
+        for _ in 0..5 {
+            bury(&stack, tenant, b"gone", letter().with_expiration("1".into())).await;
+        }
+        let nobody = format!("{at}/{}", Uuid::now_v7());
+        for (round, expected) in [503, 404].into_iter().enumerate() {
+            let (status, answer) = stack.get(&nobody, &stack.admin()).await;
+            assert_eq!(status, expected, "{queue_type}, round {round}: {answer}");
+        }
+        assert_eq!(payloads(&list(&stack, tenant).await), ["0"], "{queue_type}");
     }
 }
 
