@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::processes::Process;
 
-/// How long a service may take to answer: seconds as a rule, a minute on a machine that is very busy.
-pub(super) const READY: Duration = Duration::from_secs(60);
+/// How long a service may take to answer: seconds as a rule, more than a minute on a machine that is very busy.
+pub(super) const READY: Duration = Duration::from_secs(120);
 const ATTEMPT: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(200);
 
