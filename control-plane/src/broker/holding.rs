@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 pub(super) struct Holding {
     /// Those that have been read and are not done with.
     tags: BTreeSet<u64>,
-    /// The last one that each consumer took. A set, since one that got nothing ends where another did.
+    /// The last one of each consumer that took any. A set: whatever is noted, they rise and none is there twice.
     ends: BTreeSet<u64>,
 }
 
